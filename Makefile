@@ -1,0 +1,148 @@
+# The verbs of this project. `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := help
+
+# The interpreter the environment is made with: make setup PYTHON=python3.13
+PYTHON ?= python3
+# Processes of the test run.
+JOBS ?= auto
+# Given to pytest to run a part of the tests, which is not measured: make test ARGS="-k refund"
+ARGS ?=
+
+# Tools are run as modules of the environment's interpreter or found on PATH, never by a path of
+# this checkout, which may contain a space.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+CODE := $(wildcard order_service payment_service service_kit tests specs deploy)
+RELEASED := proto/released/v1.binpb
+
+.PHONY: help
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)$$/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name what; do \
+		printf '  %-18s %s\n' "$$name" "$$what"; done
+
+##@ Environment
+
+.PHONY: setup
+setup: .venv/.installed ## Make .venv from the lock file (instant when nothing changed)
+
+# uv installs in a fraction of pip's time but does not read pip's configuration, so it is told pip's
+# index; where uv cannot install, pip does, with everything the user has configured for it.
+# The .pth lines are relative to site-packages: a moved or copied checkout still finds itself.
+.venv/.installed: requirements.lock
+	@command -v "$(PYTHON)" >/dev/null || { echo "make setup: no '$(PYTHON)' found; Python 3.11 or newer is needed (make setup PYTHON=…)" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make setup: Python 3.11 or newer is needed, $$("$(PYTHON)" --version) found (make setup PYTHON=…)" >&2; exit 1; }
+	@echo "Setting up .venv …"
+	@# An activated .venv must not be asked to replace itself: its own interpreter is asked instead.
+	@"$$("$(PYTHON)" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))')" -m venv --clear .venv
+	@sed -n '/^uv==/,/[^\]$$/p' requirements.lock > .venv/uv.lock
+	@python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock
+	@index=$$(python -m pip config list | sed -nE "s/^[^=]*\.index-url='(.*)'$$/\1/p" | tail -n 1); \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; fi; \
+	python -m uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock || { \
+		echo "uv could not install; trying pip …"; \
+		env -u PIP_REQUIRE_HASHES "$$(command -v python)" -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock; }
+	@printf '%s\n' ../../../.. ../../../../generated > "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth"
+	@touch .venv/.installed
+
+.PHONY: lock
+lock: setup ## Resolve requirements.lock anew from pyproject.toml
+	@python -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --group dev \
+		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
+##@ Contract
+
+PROTOS = $(sort $(shell cd proto && find checkout -name '*.proto'))
+SERVICE_PROTOS = $(filter %_service.proto,$(PROTOS))
+# Where the generated code goes; make contract generates once more elsewhere and compares.
+OUT ?= generated
+
+.PHONY: generate
+generate: setup ## Generate code, types and the descriptor set from proto/ into generated/
+	@rm -rf "$(OUT)/checkout" && mkdir -p "$(OUT)"
+	@python -m grpc_tools.protoc -I proto --python_out="$(OUT)" --mypy_out=quiet:"$(OUT)" $(PROTOS)
+	@python -m grpc_tools.protoc -I proto --grpc_python_out="$(OUT)" --mypy_grpc_out=quiet:"$(OUT)" $(SERVICE_PROTOS)
+	@# The generated Python has no comments: documentation and checks read this set.
+	@python -m grpc_tools.protoc -I proto --include_imports --include_source_info \
+		--descriptor_set_out="$(OUT)/checkout/contract.binpb" $(PROTOS)
+	@find "$(OUT)/checkout" -type d -exec touch {}/__init__.py \;
+	@touch "$(OUT)/checkout/py.typed"
+
+.PHONY: contract
+contract: setup ## Check the contract: format, lint, compatibility, freshness, meaning
+	@buf format --diff --exit-code
+	@buf lint
+	@if [ -e $(RELEASED) ]; then buf breaking --against $(RELEASED); fi
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \
+	$(MAKE) generate OUT="$$fresh" && \
+	{ diff -r -q -x __pycache__ "$$fresh/checkout" generated/checkout || { \
+		echo "generated/ is stale: run make generate" >&2; exit 1; }; }
+	@python -m service_kit.contract check
+	@python -m service_kit.contract document --check
+
+.PHONY: contract-release
+contract-release: setup ## Accept the contract as released (needs a CHANGELOG entry)
+	@python -m service_kit.contract release
+
+##@ Checks
+
+.PHONY: check
+check: lint types imports contract specs ## Everything that can be checked without running the product
+
+.PHONY: lint
+lint: setup ## Format and lint rules (ruff)
+	@ruff format --check
+	@ruff check
+
+.PHONY: format
+format: setup ## Rewrite the code and the protos in their format
+	@ruff check --quiet --fix --exit-zero
+	@ruff format
+	@buf format --write
+
+.PHONY: types
+types: setup ## Types (mypy --strict)
+	@python -m mypy $(CODE)
+
+.PHONY: imports
+imports: setup ## Who may import whom (import-linter)
+	@lint-imports --no-cache
+
+.PHONY: specs
+specs: setup ## Every requirement of specs/ is named by a test
+	@python specs/check.py
+
+##@ Tests
+
+.PHONY: test
+test: setup ## Run all tests and require 95 % branch coverage
+	@python -m pytest -n $(JOBS) $(or $(ARGS),--cov --cov-report=)
+
+.PHONY: cov
+cov: setup ## Show the coverage of the last test run, with the missing lines
+	@python -m coverage report --show-missing --skip-covered
+
+##@ Running
+
+.PHONY: demo
+demo: setup ## Watch a checkout: both services start, every step is shown
+	@python deploy/demo.py
+
+.PHONY: serve
+serve: setup ## Keep both services running on 127.0.0.1:50051 and 127.0.0.1:50052
+	@exec python deploy/serve.py
+
+.PHONY: readme
+readme: setup ## Run the README's commands and write their output into it
+	@python deploy/readme.py
+
+.PHONY: clean
+clean: ## Remove the environment, the local data and every cache
+	@rm -rf .venv .data .coverage .coverage.* htmlcov build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Orders: their life cycle, their payment, their history."""

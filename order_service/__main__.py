@@ -1,0 +1,20 @@
+"""python -m order_service: serve, or migrate the database."""
+
+import sys
+from typing import Final
+
+from order_service.bootstrap import MIGRATIONS, SERVICE, build
+from order_service.config import Settings
+from service_kit.command_line import Program
+
+PROGRAM: Final = Program(
+    module="order_service",
+    summary="The order service: orders, their life cycle, their payment, their history.",
+    contract=SERVICE,
+    settings=Settings,
+    build=build,
+    migrations=MIGRATIONS,
+)
+
+if __name__ == "__main__":
+    sys.exit(PROGRAM.run())

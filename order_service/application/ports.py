@@ -1,0 +1,219 @@
+"""What the use cases need from the outside."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from order_service.domain.audit import Actor, AuditEntry
+from order_service.domain.errors import Refusal
+from order_service.domain.money import Money
+from order_service.domain.order import Order
+from order_service.domain.payment_operation import PaymentOperation
+from order_service.domain.state_machine import OrderStatus
+from service_kit.errors import FieldViolation
+from service_kit.idempotency.keys import Claim
+from service_kit.idempotency.record import KeyedRequest, Reply
+
+T = TypeVar("T")
+
+
+class Keys(Protocol):
+    """The record of keyed requests. See service_kit.idempotency.keys."""
+
+    def claim(self, request: KeyedRequest, *, owner_id: str, now: datetime) -> Claim:
+        """Take the key, or find what became of it."""
+
+    def lock(self, request: KeyedRequest) -> Claim:
+        """Lock the key's row and say what it holds."""
+
+    def record_operation(self, request: KeyedRequest, operation_id: str | None) -> None:
+        """Bind the key to an operation, or to none."""
+
+    def finish(self, request: KeyedRequest, reply: Reply, *, now: datetime) -> None:
+        """Store the final reply."""
+
+    def release(self, request: KeyedRequest, *, now: datetime) -> None:
+        """Let a repeat take over at once."""
+
+
+@dataclass(frozen=True)
+class OrderFilter:
+    """Which orders to list; empty and None stand for any."""
+
+    customer_id: str = ""
+    status: OrderStatus | None = None
+
+
+class Orders(Protocol):
+    """The stored orders."""
+
+    def add(self, order: Order) -> None:
+        """Store a new order."""
+
+    def lock(self, order_id: str) -> Order | None:
+        """Read an order and keep everybody else from changing it until the end."""
+
+    def get(self, order_id: str) -> Order | None:
+        """Read an order."""
+
+    def save(self, order: Order) -> None:
+        """Write an order that was locked and changed."""
+
+    def page(self, wanted: OrderFilter, *, before: str, limit: int) -> Sequence[Order]:
+        """List orders with smaller ids than `before` (empty: all), greatest id first."""
+
+
+class Operations(Protocol):
+    """The stored payment operations."""
+
+    def add(self, operation: PaymentOperation) -> None:
+        """Store an intent."""
+
+    def get(self, operation_id: str) -> PaymentOperation:
+        """Read an operation whose order is locked."""
+
+    def end(self, operation: PaymentOperation, *, at: datetime) -> None:
+        """Write the outcome of an operation that was in flight."""
+
+
+class Audit(Protocol):
+    """The history."""
+
+    def append(self, entry: AuditEntry) -> None:
+        """Write an entry. Never a transaction's first write."""
+
+
+class Work(Protocol):
+    """One transaction."""
+
+    @property
+    def keys(self) -> Keys: ...
+    @property
+    def orders(self) -> Orders: ...
+    @property
+    def operations(self) -> Operations: ...
+    @property
+    def audit(self) -> Audit: ...
+
+
+@dataclass(frozen=True)
+class StoredEntry:
+    """An audit entry with its place in the one order of all entries."""
+
+    sequence: int
+    entry: AuditEntry
+
+
+class Store(Protocol):
+    """The database."""
+
+    def transact(self, work: Callable[[Work], T]) -> T:
+        """Run the function in one transaction, again if the race was lost, and commit."""
+
+    def read(self, work: Callable[[Work], T]) -> T:
+        """Run a function that only reads."""
+
+    def audit_entries(self, *, after: int, order_id: str, limit: int) -> Sequence[StoredEntry]:
+        """Read the history in order, without ever skipping an entry."""
+
+
+class Replies(Protocol):
+    """Turns outcomes into the bytes that are stored and sent."""
+
+    def response(self, method: str, order: Order) -> bytes:
+        """Encode the success of a method."""
+
+    def refusal(self, refusal: Refusal) -> bytes:
+        """Encode a refusal as a google.rpc.Status."""
+
+
+@dataclass(frozen=True)
+class PaymentFacts:
+    """What the payment service says of a payment."""
+
+    id: str
+    order_id: str
+    customer_id: str
+    status: str
+    amount: Money | None
+    decline_code: str = ""
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """The money was taken."""
+
+    payment: PaymentFacts
+
+
+@dataclass(frozen=True)
+class Declined:
+    """The gateway said no; no money moved."""
+
+    payment: PaymentFacts
+
+
+@dataclass(frozen=True)
+class Voided:
+    """The gateway was not asked and, for this operation, never will be."""
+
+    payment: PaymentFacts
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """The payment service refused the request's fields; it may have recorded nothing."""
+
+    violations: tuple[FieldViolation, ...]
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Nobody can say yet."""
+
+
+@dataclass(frozen=True)
+class NoPayment:
+    """The order is sealed, has no live payment and never will have one."""
+
+
+@dataclass(frozen=True)
+class Refunded:
+    """The money was given back."""
+
+
+@dataclass(frozen=True)
+class RefundRefused:
+    """The refund did not happen; `refusal` says why."""
+
+    refusal: Refusal
+
+
+ChargeAnswer = Succeeded | Declined | Voided | Unknown
+SealAnswer = NoPayment | Succeeded | Unknown
+RefundAnswer = Refunded | RefundRefused | Unknown
+
+
+class Payments(Protocol):
+    """The payment service. No method raises for an answer that is merely unknown."""
+
+    def require_available(self) -> None:
+        """Raise PaymentServiceUnavailable if the connection is known to be broken."""
+
+    def charge(
+        self, operation: PaymentOperation, order: Order, *, payment_token: str
+    ) -> ChargeAnswer | Rejected:
+        """Charge the order's total under the operation's id."""
+
+    def resolve(self, operation: PaymentOperation) -> ChargeAnswer:
+        """Ask what became of a charge; one that has not arrived never will."""
+
+    def seal(self, operation: PaymentOperation) -> SealAnswer:
+        """Let no payment of the order start any more, and ask for the one there is."""
+
+    def refund(self, operation: PaymentOperation) -> RefundAnswer:
+        """Give the operation's amount back under its id."""
+
+    def get(self, payment_id: str, *, by: Actor) -> PaymentFacts:
+        """Read a payment. Raises PaymentNotFound, PaymentServiceUnavailable."""

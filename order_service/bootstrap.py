@@ -1,0 +1,100 @@
+"""The order service, put together from top to bottom."""
+
+from functools import partial
+
+from checkout.order.v1 import order_service_pb2, order_service_pb2_grpc
+from order_service.application.archive_order import ArchiveOrder
+from order_service.application.cancel_order import CancelOrder
+from order_service.application.create_order import CreateOrder
+from order_service.application.fulfill_order import FulfillOrder
+from order_service.application.get_order import GetOrder
+from order_service.application.list_order_audit_entries import ListOrderAuditEntries
+from order_service.application.list_orders import ListOrders
+from order_service.application.mark_order_paid import MarkOrderPaid
+from order_service.application.once import Once
+from order_service.application.pay_order import PayOrder
+from order_service.application.payment_operations import PaymentOperations
+from order_service.application.ports import Payments
+from order_service.application.refund_order import RefundOrder
+from order_service.application.settlement import Settlement
+from order_service.config import Settings
+from order_service.gateways.payments import GrpcPayments, open_channel
+from order_service.gateways.tickets import KEY_PURPOSE, ticket_signer
+from order_service.rpc.codec import Codec
+from order_service.rpc.errors import ERROR_TABLE
+from order_service.rpc.servicer import OrderServicer, UseCases
+from order_service.storage.store import SqlStore
+from service_kit.clock import Clock, SystemClock
+from service_kit.contract.method_contracts import method_contracts
+from service_kit.database import Database
+from service_kit.idempotency.memory import reply_memory
+from service_kit.interceptors.calls import CallInterceptor
+from service_kit.paging import PageTokens
+from service_kit.secrets import load_secret
+from service_kit.server import Server, Service
+
+MIGRATIONS = "order_service.storage.migrations"
+SERVICE = order_service_pb2.DESCRIPTOR.services_by_name["OrderService"].full_name
+
+
+def build(
+    settings: Settings, *, clock: Clock | None = None, payments: Payments | None = None
+) -> Server:
+    """Build the service over a database that is migrated.
+
+    Raises SecretUnusable, ContractIncomplete, StorageUnavailable.
+    """
+    clock = clock or SystemClock()
+    secret = load_secret(settings)
+    database = Database(settings.effective_database_url(), pool_size=settings.database_pool_size)
+    store = SqlStore(database)
+    memory = reply_memory(
+        settings,
+        service="order-service",
+        instance=store.instance_id,
+        mac_key=secret.derive("order-replies"),
+    )
+    closers = [memory.close, database.close]
+
+    sign_ticket = ticket_signer(secret.derive(KEY_PURPOSE))
+    codec = Codec(sign_ticket=sign_ticket, page_tokens=PageTokens(secret.derive("order-pages")))
+    if payments is None:
+        channel = open_channel(settings.payment_target)
+        closers.insert(0, channel.close)
+        payments = GrpcPayments(channel, sign_ticket=sign_ticket)
+
+    settlement = Settlement(store=store, payments=payments, replies=codec, clock=clock)
+    once = Once(store=store, memory=memory, replies=codec, settlement=settlement, clock=clock)
+    operations = PaymentOperations(
+        store=store, payments=payments, settlement=settlement, once=once, clock=clock
+    )
+    servicer = OrderServicer(
+        codec=codec,
+        use_cases=UseCases(
+            create_order=CreateOrder(once=once, clock=clock),
+            get_order=GetOrder(store=store),
+            list_orders=ListOrders(store=store),
+            pay_order=PayOrder(operations=operations, payments=payments),
+            mark_order_paid=MarkOrderPaid(once=once, payments=payments, clock=clock),
+            cancel_order=CancelOrder(operations=operations, payments=payments),
+            fulfill_order=FulfillOrder(once=once, clock=clock),
+            refund_order=RefundOrder(operations=operations, payments=payments),
+            archive_order=ArchiveOrder(once=once, clock=clock),
+            list_order_audit_entries=ListOrderAuditEntries(store=store),
+        ),
+    )
+    add_to = partial(order_service_pb2_grpc.add_OrderServiceServicer_to_server, servicer)
+    return Server(
+        host=settings.host,
+        port=settings.port,
+        services=[Service(SERVICE, add_to)],
+        interceptors=[
+            CallInterceptor(contracts=method_contracts(SERVICE), error_table=ERROR_TABLE)
+        ],
+        ping=database.ping,
+        closers=closers,
+        threads=settings.threads,
+        drain_seconds=settings.drain_seconds,
+        insecure=settings.insecure,
+        reflection=settings.reflection,
+    )

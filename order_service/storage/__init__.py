@@ -1,0 +1,1 @@
+"""Orders on SQLite and PostgreSQL."""

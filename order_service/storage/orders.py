@@ -1,0 +1,148 @@
+"""Order rows."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from order_service.application.ports import OrderFilter
+from order_service.domain.money import Money
+from order_service.domain.order import Order, OrderItem
+from order_service.domain.payment_operation import OperationStatus
+from order_service.domain.state_machine import OrderStatus
+from order_service.storage.operations import operation_columns, operation_of
+from order_service.storage.tables import order_items, orders, payment_operations
+from service_kit.database import RaceLost
+
+_in_flight: Final = sa.and_(
+    payment_operations.c.order_id == orders.c.id,
+    payment_operations.c.status == OperationStatus.IN_FLIGHT.value,
+)
+# One statement, so that an order is never read without the operation that is in flight on it.
+_select: Final = sa.select(orders, *operation_columns).select_from(
+    orders.outerjoin(payment_operations, _in_flight)
+)
+_by_id: Final = _select.where(orders.c.id == sa.bindparam("order_id"))
+_lock: Final = (
+    sa.select(orders.c.id).where(orders.c.id == sa.bindparam("order_id")).with_for_update()
+)
+_items: Final = (
+    sa.select(order_items)
+    .where(order_items.c.order_id.in_(sa.bindparam("order_ids", expanding=True)))
+    .order_by(order_items.c.order_id, order_items.c.line)
+)
+
+
+class StoredOrders:
+    """The orders, within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._locked: dict[str, tuple[str, int]] = {}
+
+    def add(self, order: Order) -> None:
+        """Insert a new order and its items."""
+        values = {"id": order.id, "revision": 1, "created_at": order.created_at, **_columns(order)}
+        self._connection.execute(sa.insert(orders), values)
+        self._connection.execute(
+            sa.insert(order_items),
+            [
+                {
+                    "order_id": order.id,
+                    "line": line,
+                    "sku": item.sku,
+                    "name": item.name,
+                    "quantity": item.quantity,
+                    "unit_price_minor": item.unit_price.minor_units,
+                }
+                for line, item in enumerate(order.items, start=1)
+            ],
+        )
+
+    def lock(self, order_id: str) -> Order | None:
+        """Lock the order's row, then read it: what a wait for the lock saw before is stale."""
+        if self._connection.execute(_lock, {"order_id": order_id}).first() is None:
+            return None
+        row = self._connection.execute(_by_id, {"order_id": order_id}).one()
+        self._locked[order_id] = (row.status, row.revision)
+        return self._orders([row])[0]
+
+    def get(self, order_id: str) -> Order | None:
+        """Read the order without locking it."""
+        row = self._connection.execute(_by_id, {"order_id": order_id}).first()
+        return self._orders([row])[0] if row else None
+
+    def save(self, order: Order) -> None:
+        """Update the order if it is still as it was when it was locked.
+
+        Raises KeyError if it was not locked, RaceLost if it has changed since.
+        """
+        status, revision = self._locked[order.id]
+        statement = (
+            sa.update(orders)
+            .where(
+                orders.c.id == order.id,
+                orders.c.status == status,
+                orders.c.revision == revision,
+            )
+            .values(revision=revision + 1, **_columns(order))
+        )
+        if self._connection.execute(statement).rowcount != 1:
+            raise RaceLost
+        self._locked[order.id] = (order.status.value, revision + 1)
+
+    def page(self, wanted: OrderFilter, *, before: str, limit: int) -> Sequence[Order]:
+        """Read orders with smaller ids than `before`, greatest first."""
+        query = _select.order_by(orders.c.id.desc()).limit(limit)
+        if wanted.customer_id:
+            query = query.where(orders.c.customer_id == wanted.customer_id)
+        if wanted.status:
+            query = query.where(orders.c.status == wanted.status.value)
+        if before:
+            query = query.where(orders.c.id < before)
+        return self._orders(self._connection.execute(query).all())
+
+    def _orders(self, rows: Sequence[Row[Any]]) -> list[Order]:
+        items: dict[str, list[Row[Any]]] = {row.id: [] for row in rows}
+        for item in self._connection.execute(_items, {"order_ids": list(items)}):
+            items[item.order_id].append(item)
+        return [_order(row, items[row.id]) for row in rows]
+
+
+def _columns(order: Order) -> dict[str, Any]:
+    return {
+        "customer_id": order.customer_id,
+        "status": order.status.value,
+        "currency_code": order.total.currency_code,
+        "total_minor": order.total.minor_units,
+        "refunded_minor": order.refunded.minor_units,
+        "payment_id": order.payment_id or None,
+        "version": order.version,
+        "updated_at": order.updated_at,
+    }
+
+
+def _order(row: Row[Any], items: Iterable[Row[Any]]) -> Order:
+    currency = row.currency_code
+    return Order(
+        id=row.id,
+        customer_id=row.customer_id,
+        status=OrderStatus(row.status),
+        items=tuple(
+            OrderItem(
+                sku=item.sku,
+                name=item.name,
+                quantity=item.quantity,
+                unit_price=Money(currency, item.unit_price_minor),
+            )
+            for item in items
+        ),
+        total=Money(currency, row.total_minor),
+        refunded=Money(currency, row.refunded_minor),
+        payment_id=row.payment_id or "",
+        version=row.version,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        pending=operation_of(row) if row.operation_id else None,
+    )

@@ -1,0 +1,32 @@
+"""How long the gateway may be waited for, and who is asking it at the moment."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from payment_service.application.ports import Deadline
+from service_kit.errors import DeadlineTooShort
+
+# What is kept of the caller's time to write the outcome down and send the reply.
+RESERVE_SECONDS: Final = 0.3
+GATEWAY_SECONDS_MAX: Final = 7.0
+# A gateway given less than this could only be asked in vain.
+GATEWAY_SECONDS_MIN: Final = 0.2
+
+LEASE: Final = timedelta(seconds=15)
+
+
+def gateway_seconds(deadline: Deadline) -> float:
+    """Say how long the gateway may take; less than the minimum means: do not ask."""
+    return min(deadline.remaining_seconds() - RESERVE_SECONDS, GATEWAY_SECONDS_MAX)
+
+
+def require_gateway_time(deadline: Deadline) -> None:
+    """Raise DeadlineTooShort unless there is time to ask the gateway."""
+    if gateway_seconds(deadline) < GATEWAY_SECONDS_MIN:
+        raise DeadlineTooShort(minimum_seconds=RESERVE_SECONDS + GATEWAY_SECONDS_MIN)
+
+
+def is_leased(lease_until: datetime | None, now: datetime) -> bool:
+    """Say whether somebody is asking the gateway and must not be disturbed."""
+    # A lease further ahead than its maximum was written by a clock that has since been set back.
+    return lease_until is not None and now < lease_until <= now + LEASE

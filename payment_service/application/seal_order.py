@@ -1,0 +1,47 @@
+"""End an order's payments, and tell of the one that counts."""
+
+from payment_service.application.gateway_time import require_gateway_time
+from payment_service.application.ports import Deadline, PaymentRecord, Store, Work
+from payment_service.application.settlement import Settlement
+from payment_service.domain.audit import Actor
+from payment_service.domain.payment import Payment, seal_unpaid
+from payment_service.domain.state_machine import LIVE_PAYMENT_STATUSES, PaymentAction
+from service_kit.clock import Clock
+
+
+class SealOrder:
+    """Seals at once, even while a payment is pending: a late or repeated seal can do no harm."""
+
+    actions = (PaymentAction.SUCCEED, PaymentAction.FAIL)
+
+    def __init__(self, *, store: Store, settlement: Settlement, clock: Clock) -> None:
+        self._store = store
+        self._settlement = settlement
+        self._clock = clock
+
+    def __call__(self, order_id: str, *, actor: Actor, deadline: Deadline) -> Payment | None:
+        """Return the order's payment that is pending or succeeded, if there is one.
+
+        Raises DeadlineTooShort.
+        """
+        require_gateway_time(deadline)
+        record, ask = self._store.transact(lambda work: self._seal(work, order_id, actor))
+        if record and ask:
+            record = self._settlement.settle_payment(record, by=actor, deadline=deadline)
+        if record is None or record.payment.status not in LIVE_PAYMENT_STATUSES:
+            return None
+        return record.payment
+
+    def _seal(self, work: Work, order_id: str, actor: Actor) -> tuple[PaymentRecord | None, bool]:
+        now = self._clock.now()
+        sealed = work.orders.lock(order_id)
+        live = work.payments.live(order_id)
+        if not sealed:
+            work.orders.seal(order_id, at=now)
+            work.audit.append(
+                live.payment.seal(by=actor, at=now)
+                if live
+                else seal_unpaid(order_id, by=actor, at=now)
+            )
+        taken = self._settlement.take_payment(work, live) if live else None
+        return taken or live, taken is not None

@@ -1,0 +1,179 @@
+"""Payment rows. Each is also the record of its idempotency key, and is kept for ever."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from payment_service.application.ports import PaymentFilter, PaymentRecord
+from payment_service.domain.money import Money
+from payment_service.domain.payment import Payment, VoidReason
+from payment_service.domain.state_machine import LIVE_PAYMENT_STATUSES, PaymentStatus
+from payment_service.storage.orders import StoredOrders
+from payment_service.storage.tables import payments
+from service_kit.database import RaceLost
+
+_by_id: Final = sa.select(payments).where(payments.c.id == sa.bindparam("payment_id"))
+_by_key: Final = sa.select(payments).where(
+    payments.c.caller_role == sa.bindparam("role"),
+    payments.c.caller == sa.bindparam("caller"),
+    payments.c.idempotency_key == sa.bindparam("key"),
+)
+_live: Final = sa.select(payments).where(
+    payments.c.order_id == sa.bindparam("order_id"),
+    payments.c.status.in_([status.value for status in LIVE_PAYMENT_STATUSES]),
+)
+
+
+class StoredPayments:
+    """The payments, within one transaction."""
+
+    def __init__(self, connection: Connection, orders: StoredOrders) -> None:
+        self._connection = connection
+        self._orders = orders
+
+    def add(self, record: PaymentRecord) -> None:
+        """Insert a new payment."""
+        payment, amount = record.payment, record.payment.amount
+        values = {
+            "id": payment.id,
+            "order_id": payment.order_id,
+            "customer_id": payment.customer_id,
+            "currency_code": amount.currency_code if amount else None,
+            "amount_minor": amount.minor_units if amount else None,
+            "refunded_minor": payment.refunded.minor_units if payment.refunded else None,
+            "gateway": payment.gateway or None,
+            "caller_role": record.role,
+            "caller": record.caller,
+            "idempotency_key": record.key,
+            "fingerprint": record.fingerprint,
+            "created_at": payment.created_at,
+            **_progress(record),
+        }
+        self._connection.execute(sa.insert(payments), values)
+
+    def get(self, payment_id: str) -> PaymentRecord | None:
+        """Read a payment without locking anything."""
+        return self._first(_by_id, payment_id=payment_id)
+
+    def lock(self, payment_id: str) -> PaymentRecord | None:
+        """Lock the payment's order, then read it: what a wait for the lock saw before is stale."""
+        found = self.get(payment_id)
+        if found is None:
+            return None
+        self._orders.lock(found.payment.order_id)
+        return self.get(payment_id)
+
+    def by_key(self, role: str, caller: str, key: str) -> PaymentRecord | None:
+        """Read the payment under a caller's key."""
+        return self._first(_by_key, role=role, caller=caller, key=key)
+
+    def live(self, order_id: str) -> PaymentRecord | None:
+        """Read the order's payment that is pending or succeeded."""
+        return self._first(_live, order_id=order_id)
+
+    def lease(self, payment_id: str, until: datetime) -> None:
+        """Set the lease of a pending payment. Raises RaceLost if it is final."""
+        self._update(payments.c.id == payment_id, _is_pending, lease_until=until)
+
+    def release(self, payment_id: str, until: datetime) -> None:
+        """Clear the lease if it is still the one taken until then."""
+        statement = (
+            sa.update(payments)
+            .where(payments.c.id == payment_id, _is_pending, payments.c.lease_until == until)
+            .values(lease_until=None)
+        )
+        self._connection.execute(statement)
+
+    def settle(self, record: PaymentRecord) -> None:
+        """Write the outcome of a pending payment. Raises RaceLost if it is final already."""
+        self._update(payments.c.id == record.payment.id, _is_pending, **_progress(record))
+
+    def give_back(self, payment: Payment) -> None:
+        """Write how much of the payment was given back."""
+        assert payment.refunded is not None  # it has succeeded
+        self._update(
+            payments.c.id == payment.id,
+            refunded_minor=payment.refunded.minor_units,
+            updated_at=payment.updated_at,
+        )
+
+    def page(self, wanted: PaymentFilter, *, before: str, limit: int) -> Sequence[Payment]:
+        """Read payments with smaller ids than `before`, greatest first."""
+        query = sa.select(payments).order_by(payments.c.id.desc()).limit(limit)
+        if wanted.customer_id:
+            query = query.where(payments.c.customer_id == wanted.customer_id)
+        if wanted.status:
+            query = query.where(payments.c.status == wanted.status.value)
+        if wanted.order_id:
+            query = query.where(payments.c.order_id == wanted.order_id)
+        if before:
+            query = query.where(payments.c.id < before)
+        return [_payment(row) for row in self._connection.execute(query)]
+
+    def _first(self, query: sa.Select[Any], **values: str) -> PaymentRecord | None:
+        row = self._connection.execute(query, values).first()
+        return _record(row) if row else None
+
+    def _update(self, *which: sa.ColumnElement[bool], **values: object) -> None:
+        statement = sa.update(payments).where(*which).values(**values)
+        if self._connection.execute(statement).rowcount != 1:
+            raise RaceLost
+
+
+_is_pending: Final = payments.c.status == PaymentStatus.PENDING.value
+
+
+def _progress(record: PaymentRecord) -> dict[str, Any]:
+    """Name the columns that change when a payment becomes final."""
+    payment = record.payment
+    return {
+        "status": payment.status.value,
+        "decline_code": payment.decline_code or None,
+        "void_reason": payment.void_reason.value if payment.void_reason else None,
+        "gateway_reference": payment.gateway_reference or None,
+        "payment_token": record.payment_token,
+        "lease_until": record.lease_until,
+        "reply": record.reply,
+        "updated_at": payment.updated_at,
+    }
+
+
+def _record(row: Row[Any]) -> PaymentRecord:
+    return PaymentRecord(
+        payment=_payment(row),
+        role=row.caller_role,
+        caller=row.caller,
+        key=row.idempotency_key,
+        fingerprint=_bytes(row.fingerprint),
+        payment_token=row.payment_token,
+        lease_until=row.lease_until,
+        reply=_bytes(row.reply),
+    )
+
+
+def _payment(row: Row[Any]) -> Payment:
+    amount = refunded = None
+    if row.amount_minor is not None:
+        amount = Money(row.currency_code, row.amount_minor)
+        refunded = Money(row.currency_code, row.refunded_minor)
+    return Payment(
+        id=row.id,
+        order_id=row.order_id,
+        customer_id=row.customer_id,
+        amount=amount,
+        refunded=refunded,
+        status=PaymentStatus(row.status),
+        gateway=row.gateway or "",
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        decline_code=row.decline_code or "",
+        void_reason=VoidReason(row.void_reason) if row.void_reason else None,
+        gateway_reference=row.gateway_reference or "",
+    )
+
+
+def _bytes(value: bytes | memoryview | None) -> bytes | None:
+    return None if value is None else bytes(value)

@@ -1,0 +1,51 @@
+"""The payment database: transactions over all of its tables."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from payment_service.application.ports import StoredEntry, Work
+from payment_service.storage.audit import StoredAudit, read_entries
+from payment_service.storage.orders import StoredOrders
+from payment_service.storage.payments import StoredPayments
+from payment_service.storage.refunds import StoredRefunds
+from payment_service.storage.tables import instance
+from service_kit.database import Database
+
+T = TypeVar("T")
+
+
+class StoredWork:
+    """One transaction over the payment database."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.orders = StoredOrders(connection)
+        self.payments = StoredPayments(connection, self.orders)
+        self.refunds = StoredRefunds(connection)
+        self.audit = StoredAudit(connection)
+
+
+class SqlStore:
+    """The store on SQLite or PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def transact(self, work: Callable[[Work], T]) -> T:
+        """See service_kit.database.Database.transact."""
+        return self._database.transact(lambda connection: work(StoredWork(connection)))
+
+    def read(self, work: Callable[[Work], T]) -> T:
+        """See service_kit.database.Database.read."""
+        return self._database.read(lambda connection: work(StoredWork(connection)))
+
+    def audit_entries(self, *, after: int, order_id: str, limit: int) -> Sequence[StoredEntry]:
+        """Read the history in order."""
+        return read_entries(self._database, after=after, order_id=order_id, limit=limit)
+
+    def instance_id(self) -> str:
+        """Return the id that this database was given when it was made."""
+        query = sa.select(instance.c.id)
+        return str(self._database.read(lambda connection: connection.execute(query).scalar_one()))

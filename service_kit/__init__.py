@@ -1,0 +1,1 @@
+"""Plumbing that both services use, holds no business noun, and imports neither of them."""

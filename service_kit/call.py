@@ -1,0 +1,62 @@
+"""The call being served: who calls, under which trace, until when."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from service_kit.tracing import TraceContext
+
+CUSTOMER = "customer"
+SERVICE = "service"
+OPERATIONS = "operations"
+ORDER_SERVICE = "order_service"
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The authenticated caller that holds the connection; never the person acted for."""
+
+    role: str
+    id: str
+
+
+@dataclass
+class Call:
+    """One RPC in progress.
+
+    `deadline` is in seconds of `time.monotonic()`. `replayed_from` names the store
+    (`database` or `redis`) if the reply is a stored one, `reason` the error reason if the
+    call is refused; both are filled in on the way.
+    """
+
+    method: str
+    principal: Principal
+    on_behalf_of: str
+    trace: TraceContext
+    deadline: float
+    replayed_from: str = ""
+    reason: str = field(default="")
+
+    def remaining_seconds(self) -> float:
+        """Say how many seconds the caller will still wait; negative when it is over."""
+        return self.deadline - time.monotonic()
+
+
+_current: ContextVar[Call] = ContextVar("call")
+
+
+def current() -> Call:
+    """Return the call that this thread serves. Raises LookupError outside of one."""
+    return _current.get()
+
+
+@contextmanager
+def serving(call: Call) -> Iterator[Call]:
+    """Make the call the current one for the block."""
+    token = _current.set(call)
+    try:
+        yield call
+    finally:
+        _current.reset(token)

@@ -1,0 +1,1 @@
+"""What the RPCs promise beyond their types: read, compared, released and documented."""

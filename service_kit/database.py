@@ -1,0 +1,271 @@
+"""Transactions on SQLite and PostgreSQL: lock first, decide, write; or nothing at all."""
+
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Dialect, Engine
+
+from service_kit.errors import ConcurrentUpdate, StorageUnavailable
+
+T = TypeVar("T")
+
+ATTEMPTS_MAX: Final = 5
+_PAUSE_SECONDS: Final = (0.005, 0.05)
+_POOL_TIMEOUT_SECONDS: Final = 3.0
+
+# Another transaction won: serialization_failure, deadlock_detected, lock_not_available,
+# unique_violation (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+_CONFLICT_SQLSTATES: Final = frozenset({"40001", "40P01", "55P03", "23505"})
+# The server is gone, going, full or read-only.
+_UNAVAILABLE_SQLSTATE_CLASSES: Final = ("08", "53", "57", "58", "25006")
+
+_SQLITE_CONFLICTS: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+        sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+    }
+)
+_SQLITE_UNAVAILABLE: Final = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+
+class RaceLost(Exception):  # noqa: N818 - a fact, like the others
+    """A row is not as it was when it was read: the transaction must be run again."""
+
+
+_open: ContextVar[bool] = ContextVar("transaction_is_open", default=False)
+
+
+def transaction_is_open() -> bool:
+    """Say whether this thread is inside a transaction; a remote call must not be."""
+    return _open.get()
+
+
+class Database:
+    """One database and its connection pool.
+
+    `url` is an SQLAlchemy URL of SQLite or PostgreSQL. All methods raise StorageUnavailable if
+    the database does not answer.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 16) -> None:
+        self._url = sa.make_url(url)
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self._engine = (
+            _sqlite(self._url, pool_size)
+            if self.is_sqlite
+            else _postgres(self._url, pool_size)
+        )
+        # SQLite has one writer at a time; waiting here is fair and cheap, in the file it is not.
+        self._writer: Any = threading.Lock() if self.is_sqlite else _NoLock()
+        self._reader = (
+            self._engine.execution_options(reads_only=True)
+            if self.is_sqlite
+            else self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        )
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for migrations and tests."""
+        return self._engine
+
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction and commit it.
+
+        `work` may run up to five times: a transaction that lost a race or its connection is
+        run again from its beginning. It must have no effect outside the transaction and be
+        able to recognise its own commit, whose confirmation may have been lost.
+
+        Raises ConcurrentUpdate if the race is lost five times, StorageUnavailable if the
+        database does not answer or did not confirm.
+        """
+        if _open.get():
+            raise AssertionError("a transaction inside a transaction")
+        connection_lost = False
+        for attempt in range(ATTEMPTS_MAX):
+            if attempt:
+                time.sleep(random.uniform(*_PAUSE_SECONDS) * attempt)
+            try:
+                with self._writer, _marked_open(), self._engine.begin() as connection:
+                    return work(connection)
+            except RaceLost:
+                continue
+            except (exc.DBAPIError, exc.TimeoutError) as error:
+                if _is_conflict(error):
+                    continue
+                if not _is_unavailable(error):
+                    raise
+                connection_lost = True
+        if connection_lost:
+            raise StorageUnavailable
+        raise ConcurrentUpdate(attempts=ATTEMPTS_MAX)
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which only reads. On PostgreSQL each statement sees its own moment."""
+        try:
+            with self._reader.connect() as connection:
+                return work(connection)
+        except (exc.DBAPIError, exc.TimeoutError) as error:
+            if _is_unavailable(error) or _is_conflict(error):
+                raise StorageUnavailable from error
+            raise
+
+    def ping(self) -> None:
+        """Return if the database answers."""
+        self.read(lambda connection: connection.execute(sa.select(1)))
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self._engine.dispose()
+
+
+def insert_or_ignore(
+    connection: Connection, table: sa.Table, values: dict[str, Any]
+) -> bool:
+    """Insert the row unless its key exists. Say whether it was inserted.
+
+    On PostgreSQL this waits for a concurrent insert of the same key to end; look the row up
+    in a second statement, which then sees it.
+    """
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(table).values(values).on_conflict_do_nothing()
+    return connection.execute(statement).rowcount == 1
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """A moment in UTC. Naive values are refused; SQLite, which has no zones, stores UTC."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        """Turn an aware moment into UTC. Raises ValueError for a naive one."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment without a zone")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        """Give the moment its zone back."""
+        if value is None:
+            return None
+        return (
+            value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        )
+
+
+def sorted_text(length: int) -> sa.String:
+    """Make a text type that sorts by its bytes on both databases, as ids must."""
+    return sa.String(length).with_variant(
+        sa.String(length, collation="C"), "postgresql"
+    )
+
+
+class _NoLock:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+@contextmanager
+def _marked_open() -> Iterator[None]:
+    token = _open.set(True)
+    try:
+        yield
+    finally:
+        _open.reset(token)
+
+
+def _sqlite(url: sa.URL, pool_size: int) -> Engine:
+    engine = sa.create_engine(
+        url, pool_size=pool_size, max_overflow=0, pool_timeout=_POOL_TIMEOUT_SECONDS
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        # The driver's own transaction handling begins too late; ours is in `begin` below.
+        connection.isolation_level = None
+        for pragma in (
+            "busy_timeout = 2000",
+            "journal_mode = WAL",
+            # An intent must survive a power cut before money moves: WAL alone would not do.
+            "synchronous = FULL",
+            "foreign_keys = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        reads_only = connection.get_execution_options().get("reads_only")
+        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgres(url: sa.URL, pool_size: int) -> Engine:
+    return sa.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=_POOL_TIMEOUT_SECONDS,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "connect_timeout": 3,
+            "options": "-c timezone=UTC -c lock_timeout=2s -c statement_timeout=5s"
+            " -c idle_in_transaction_session_timeout=10s",
+        },
+    )
+
+
+def _is_conflict(error: Exception) -> bool:
+    cause = getattr(error, "orig", None)
+    if isinstance(cause, psycopg.Error):
+        return cause.sqlstate in _CONFLICT_SQLSTATES
+    return _sqlite_code(cause) in _SQLITE_CONFLICTS
+
+
+def _is_unavailable(error: Exception) -> bool:
+    if isinstance(error, exc.TimeoutError):  # the pool's: every connection is in use
+        return True
+    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
+        return True
+    cause = getattr(error, "orig", None)
+    if isinstance(cause, psycopg.Error):
+        # Without an SQLSTATE it was the client library: no connection.
+        state = cause.sqlstate
+        return state is None or state.startswith(_UNAVAILABLE_SQLSTATE_CLASSES)
+    return _sqlite_code(cause) in _SQLITE_UNAVAILABLE
+
+
+def _sqlite_code(cause: object) -> int | None:
+    code: int | None = getattr(cause, "sqlite_errorcode", None)
+    # Extended codes keep the primary one in their low byte, except where we list the former.
+    return code if code is None or code in _SQLITE_CONFLICTS else code & 0xFF

@@ -1,0 +1,178 @@
+"""Whether the server can serve: grpc.health.v1, decided by the database alone.
+
+A Redis or a peer that is down is no reason to take this server out of rotation: it still
+answers, and would take the others down with it.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from service_kit.logging import get_logger
+from service_kit.side_pool import OnSidePool
+
+SERVICE_NAME: Final = "grpc.health.v1.Health"
+OVERALL: Final = ""
+
+_THREADS: Final = 2
+_Response = health_pb2.HealthCheckResponse
+# Called with a response to send it, with None to end the stream.
+_Send = Callable[[_Response | None], None]
+
+
+class HealthService:
+    """Answers Check, List and Watch for the server as a whole ("") and each service's name.
+
+    Not the library's servicer: that has no List, keeps watchers open while the server drains,
+    and shares the threads of the calls, so that a busy server looks like a dead one.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = (OVERALL, *names)
+        self._status = _Response.NOT_SERVING
+        self._is_shut_down = False
+        self._watchers: dict[_Send, str] = {}
+        # Also held while sending, so that watchers see changes in their order.
+        self._lock = threading.RLock()
+
+    def add_to(self, server: grpc.Server) -> None:
+        """Register the service."""
+        pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="health")
+        handlers = {
+            "Check": grpc.unary_unary_rpc_method_handler(
+                OnSidePool(self._check, pool),
+                request_deserializer=health_pb2.HealthCheckRequest.FromString,
+                response_serializer=_Response.SerializeToString,
+            ),
+            "List": grpc.unary_unary_rpc_method_handler(
+                OnSidePool(self._list, pool),
+                request_deserializer=health_pb2.HealthListRequest.FromString,
+                response_serializer=health_pb2.HealthListResponse.SerializeToString,
+            ),
+            "Watch": grpc.unary_stream_rpc_method_handler(
+                OnSidePool(self._watch, pool, non_blocking=True),
+                request_deserializer=health_pb2.HealthCheckRequest.FromString,
+                response_serializer=_Response.SerializeToString,
+            ),
+        }
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),)
+        )
+
+    @property
+    def is_serving(self) -> bool:
+        """Say what callers are told."""
+        return self._status == _Response.SERVING
+
+    def set_serving(self, *, serving: bool) -> None:
+        """Tell all names' status; nothing more after the shutdown."""
+        status = _Response.SERVING if serving else _Response.NOT_SERVING
+        with self._lock:
+            if self._is_shut_down or status == self._status:
+                return
+            self._status = status
+            for send, name in list(self._watchers.items()):
+                if name in self._names:
+                    send(_Response(status=status))
+
+    def enter_graceful_shutdown(self) -> None:
+        """Answer NOT_SERVING from now on and end the watching, which would delay the drain."""
+        with self._lock:
+            self.set_serving(serving=False)
+            self._is_shut_down = True
+            watchers, self._watchers = list(self._watchers), {}
+            for send in watchers:
+                send(None)
+
+    def _check(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> _Response:
+        if request.service not in self._names:
+            context.set_code(grpc.StatusCode.NOT_FOUND)
+            context.set_details("no such service")
+            return _Response()
+        return _Response(status=self._status)
+
+    def _list(
+        self, _request: health_pb2.HealthListRequest, _context: grpc.ServicerContext
+    ) -> health_pb2.HealthListResponse:
+        response = health_pb2.HealthListResponse()
+        for name in self._names:
+            response.statuses[name].status = self._status
+        return response
+
+    def _watch(
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: grpc.ServicerContext,
+        send_response_callback: _Send,
+    ) -> None:
+        # The protocol answers SERVICE_UNKNOWN and goes on: the service may appear later.
+        known = request.service in self._names
+        with self._lock:
+            status = self._status if known else _Response.SERVICE_UNKNOWN
+            send_response_callback(_Response(status=status))
+            if self._is_shut_down:
+                send_response_callback(None)
+                return
+            self._watchers[send_response_callback] = request.service
+
+        def forget() -> None:
+            with self._lock:
+                self._watchers.pop(send_response_callback, None)
+
+        if not context.add_callback(forget):  # the watcher has gone already
+            forget()
+
+
+class HealthProbe:
+    """Asks the database every second and tells the health service.
+
+    `ping` returns if the database answers and raises if it does not.
+    """
+
+    def __init__(
+        self, ping: Callable[[], None], health: HealthService, *, interval_seconds: float = 1.0
+    ) -> None:
+        self._ping = ping
+        self._health = health
+        self._interval_seconds = interval_seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="health-probe", daemon=True)
+        self._log = get_logger()
+
+    def check(self) -> None:
+        """Ask once."""
+        try:
+            self._ping()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the database did not answer
+            self._tell(serving=False, reason=type(error).__name__)
+        else:
+            self._tell(serving=True, reason="")
+
+    def start(self) -> None:
+        """Ask now, and from now on every interval."""
+        self.check()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop asking and wait for the last answer."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _tell(self, *, serving: bool, reason: str) -> None:
+        if serving != self._health.is_serving:
+            if serving:
+                self._log.info("health.serving")
+            else:
+                self._log.warning("health.not_serving", error=reason)
+        self._health.set_serving(serving=serving)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval_seconds):
+            self.check()

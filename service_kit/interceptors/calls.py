@@ -1,0 +1,178 @@
+"""The way of every call: trace, identity, role, bytes, handler, status, one log line."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError, Message
+
+from service_kit import card_data
+from service_kit.call import Call, Principal, serving
+from service_kit.contract.method_contracts import MethodContract
+from service_kit.error_table import ErrorTable, internal
+from service_kit.errors import (
+    CardDataNotAccepted,
+    FieldViolation,
+    InvalidRequest,
+    RecordedRefusal,
+    RoleNotAllowed,
+)
+from service_kit.interceptors.identity import on_behalf_of, principal_of
+from service_kit.status import Status, abort, parse, reason_of
+from service_kit.tracing import TraceContext
+
+REQUEST_BYTES_MAX: Final = 64 * 1024
+DEADLINE_DEFAULT_SECONDS: Final = 10.0
+DEADLINE_MAX_SECONDS: Final = 30.0
+
+TRACE_ID: Final = "x-trace-id"
+REPLAYED: Final = "idempotency-replayed"
+
+_NOBODY: Final = Principal(role="", id="")
+
+Handler = Callable[[Any, grpc.ServicerContext], Message]
+RpcHandler = grpc.RpcMethodHandler[Any, Any]
+
+
+class CallInterceptor(grpc.ServerInterceptor[Any, Any]):
+    """Wraps every RPC that has a contract; health and reflection pass by.
+
+    The only place that aborts: handlers raise, `error_table` says how it is told. An exception
+    without a row is a bug: it is logged with its traceback and told as INTERNAL.
+    """
+
+    def __init__(
+        self, *, contracts: Mapping[str, MethodContract], error_table: ErrorTable
+    ) -> None:
+        self._contracts = contracts
+        self._error_table = error_table
+        self._log = structlog.get_logger()
+        self._wrapped: dict[str, RpcHandler] = {}
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], RpcHandler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> RpcHandler | None:
+        """Return the wrapped handler of the method, made once."""
+        method = handler_call_details.method
+        if wrapped := self._wrapped.get(method):
+            return wrapped
+        handler = continuation(handler_call_details)
+        contract = self._contracts.get(method)
+        if handler is None or contract is None:
+            return handler
+        wrapped = grpc.unary_unary_rpc_method_handler(
+            self._unary(contract, handler),
+            # Bytes come in as they are: those that do not parse are refused in there, with
+            # details, rather than by grpc, without.
+            request_deserializer=None,
+            response_serializer=handler.response_serializer,
+        )
+        return self._wrapped.setdefault(method, wrapped)
+
+    def _unary(self, contract: MethodContract, handler: RpcHandler) -> Handler:
+        behaviour, deserialize = handler.unary_unary, handler.request_deserializer
+
+        def serve(body: bytes, context: grpc.ServicerContext) -> Message:
+            started = time.monotonic()
+            metadata = {key: value for key, value in context.invocation_metadata()}
+            call = _begin(contract, metadata, context, started)
+            trailers = [(TRACE_ID, call.trace.trace_id)]
+            context.send_initial_metadata(tuple(trailers))
+            status: Status | None = None
+            response: Message | None = None
+            with serving(call):
+                try:
+                    self._admit(call, contract, metadata)
+                    response = behaviour(_parsed(body, deserialize), context)
+                except Exception as error:  # noqa: BLE001 - the table knows it, or it is a bug
+                    status = self._status(error, call)
+            if call.replayed_from:
+                trailers.append((REPLAYED, "true"))
+            self._write_line(call, status, started)
+            if status is not None:
+                abort(context, status, trailers)
+            context.set_trailing_metadata(tuple(trailers))
+            assert response is not None
+            return response
+
+        return serve
+
+    def _admit(
+        self, call: Call, contract: MethodContract, metadata: Mapping[str, str]
+    ) -> None:
+        call.principal = principal_of(metadata)
+        call.on_behalf_of = on_behalf_of(metadata, call.principal)
+        if call.principal.role not in contract.roles:
+            name = contract.method.rpartition("/")[2]
+            raise RoleNotAllowed(role=call.principal.role, method=name)
+
+    def _status(self, error: Exception, call: Call) -> Status:
+        if isinstance(error, RecordedRefusal):
+            status = parse(error.status)
+        else:
+            known = self._error_table.status(error)
+            if known is None:
+                self._log.error(
+                    "rpc.failed", trace_id=call.trace.trace_id, exc_info=error
+                )
+            status = known or internal(call.trace.trace_id)
+        call.reason = reason_of(status)
+        return status
+
+    def _write_line(self, call: Call, status: Status | None, started: float) -> None:
+        code = _CODE_NAMES[status.code] if status is not None else "OK"
+        self._log.info(
+            "rpc",
+            method=call.method,
+            code=code,
+            reason=call.reason,
+            duration_ms=round((time.monotonic() - started) * 1000, 2),
+            caller=call.principal.id,
+            role=call.principal.role,
+            on_behalf_of=call.on_behalf_of,
+            trace_id=call.trace.trace_id,
+            replayed=call.replayed_from,
+        )
+
+
+_CODE_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+def _begin(
+    contract: MethodContract,
+    metadata: Mapping[str, str],
+    context: grpc.ServicerContext,
+    started: float,
+) -> Call:
+    # Without a deadline of the client's, grpc says None or an absurdly large number.
+    remaining = context.time_remaining()
+    if remaining is None or remaining > 365 * 24 * 3600:
+        remaining = DEADLINE_DEFAULT_SECONDS
+    return Call(
+        method=contract.method,
+        principal=_NOBODY,
+        on_behalf_of="",
+        trace=TraceContext.from_metadata(metadata),
+        deadline=started + min(remaining, DEADLINE_MAX_SECONDS),
+    )
+
+
+def _parsed(body: bytes, deserialize: Callable[[bytes], Any] | None) -> Any:
+    if len(body) > REQUEST_BYTES_MAX:
+        raise _whole_request(f"must be at most {REQUEST_BYTES_MAX} bytes")
+    assert deserialize is not None
+    try:
+        request = deserialize(body)
+    except DecodeError:
+        raise _whole_request("is not a message of this method's request type") from None
+    if fields := card_data.find(request):
+        raise CardDataNotAccepted(fields=fields)
+    return request
+
+
+def _whole_request(description: str) -> InvalidRequest:
+    return InvalidRequest(violations=[FieldViolation("request", description)])

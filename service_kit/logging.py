@@ -1,0 +1,102 @@
+"""The log: one JSON object a line on standard output, or something readable on a terminal."""
+
+import json as json_
+import logging
+import sys
+import threading
+from typing import Any, BinaryIO, Final
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+get_logger = structlog.get_logger
+
+
+def configure(service: str, *, json: bool | None = None, stream: BinaryIO | None = None) -> None:
+    """Send this process's log to `stream` (default: standard output) as `service`.
+
+    `json` chooses the form; None means readable on a terminal and JSON elsewhere. Warnings
+    of other libraries come along.
+    """
+    stream = stream or sys.stdout.buffer
+    if json is None:
+        json = not stream.isatty()
+    writer = _Writer(stream)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _named(service),
+            # Text only: tracebacks with the values of variables would show tokens.
+            structlog.processors.format_exc_info,
+            _to_json if json else _Readable(colors=stream.isatty()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=lambda *_: writer,
+        # Assembling a logger costs more than writing a line.
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers = [_IntoStructlog()]
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+
+
+class _Writer:
+    """Writes lines. A log that cannot be written must not fail the call it tells about."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def msg(self, line: bytes) -> None:
+        with self._lock:
+            try:
+                self._stream.write(line + b"\n")
+                self._stream.flush()
+            except (OSError, ValueError):  # the reader went away; the stream is closed
+                return
+
+    debug = info = warning = error = critical = exception = log = msg
+
+
+class _Readable:
+    """Renders for people."""
+
+    def __init__(self, *, colors: bool) -> None:
+        self._render = structlog.dev.ConsoleRenderer(
+            colors=colors, exception_formatter=structlog.dev.plain_traceback
+        )
+
+    def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> bytes:
+        return self._render(logger, name, event).encode()
+
+
+class _IntoStructlog(logging.Handler):
+    """Passes the standard library's records on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._log: FilteringBoundLogger = structlog.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.log(
+            record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info
+        )
+
+
+def _named(service: str) -> structlog.typing.Processor:
+    def add_service(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+        event["service"] = service
+        return event
+
+    return add_service
+
+
+# ASCII only: no separator that a terminal or a line-based tool takes for a line break survives.
+_encode: Final = json_.JSONEncoder(separators=(",", ":"), default=repr).encode
+
+
+def _to_json(_logger: WrappedLogger, _name: str, event: EventDict) -> bytes:
+    line: dict[str, Any] = {"event": event.pop("event"), **event}
+    return _encode(line).encode()

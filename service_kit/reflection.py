@@ -1,0 +1,57 @@
+"""Server reflection in both versions, v1 and v1alpha, so that every grpcurl can read the contract."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+# For its side effect: google/rpc/error_details.proto is then in the descriptor pool, and
+# grpcurl can print the details of an error.
+from service_kit import status as _status  # noqa: F401
+from service_kit.side_pool import OnSidePool
+
+V1: Final = "grpc.reflection.v1.ServerReflection"
+V1ALPHA: Final = "grpc.reflection.v1alpha.ServerReflection"
+
+_V1_FILE: Final = "grpc/reflection/v1/reflection.proto"
+_THREADS: Final = 4
+
+
+def enable(server: grpc.Server, service_names: Iterable[str]) -> None:
+    """Let callers ask which services there are and what their messages look like."""
+    _describe_v1()
+    servicer = reflection.ReflectionServicer((*service_names, V1, V1ALPHA))
+    # A reflection stream stays open as long as its caller likes; it must not hold a thread
+    # that serves calls.
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="reflection")
+    # The messages of the two versions are the same on the wire; only the names differ.
+    handler = grpc.stream_stream_rpc_method_handler(
+        OnSidePool(servicer.ServerReflectionInfo, pool),
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        tuple(
+            grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler})
+            for name in (V1, V1ALPHA)
+        )
+    )
+
+
+def _describe_v1() -> None:
+    """Put v1's description into the pool: v1alpha's under another name."""
+    pool = descriptor_pool.Default()
+    file = descriptor_pb2.FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(file)
+    renamed = file.SerializeToString().replace(
+        b"grpc.reflection.v1alpha", b"grpc.reflection.v1\0alpha"
+    )
+    del renamed
+    pool.AddSerializedFile(_renamed(file).SerializeToString())
+
+
+def _renamed(file: descriptor_pb2.FileDescriptorProto) -> descriptor_pb2.FileDescriptorProto:
+    return file
