@@ -10,7 +10,7 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 # The interpreter the environment is made with: make setup PYTHON=python3.13
 PYTHON ?= python3
 # Processes of the test run.
-JOBS ?= auto
+JOBS ?= logical
 # Given to pytest to run a part of the tests, which is not measured: make test ARGS="-k refund"
 ARGS ?=
 
@@ -39,8 +39,9 @@ setup: .venv/.installed ## Make .venv from the lock file (instant when nothing c
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "make setup: Python 3.11 or newer is needed, $$("$(PYTHON)" --version) found (make setup PYTHON=…)" >&2; exit 1; }
 	@echo "Setting up .venv …"
-	@# An activated .venv must not be asked to replace itself: its own interpreter is asked instead.
-	@"$$("$(PYTHON)" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))')" -m venv --clear .venv
+	@# An activated .venv cannot replace itself: the interpreter it was made with does it.
+	@python=$$("$(PYTHON)" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))'); \
+	rm -rf .venv; "$$python" -m venv .venv
 	@sed -n '/^uv==/,/[^\]$$/p' requirements.lock > .venv/uv.lock
 	@python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock
 	@index=$$(python -m pip config list | sed -nE "s/^[^=]*\.index-url='(.*)'$$/\1/p" | tail -n 1); \

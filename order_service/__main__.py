@@ -3,8 +3,9 @@
 import sys
 from typing import Final
 
-from order_service.bootstrap import MIGRATIONS, SERVICE, build
+from order_service.bootstrap import MIGRATIONS, build
 from order_service.config import Settings
+from order_service.rpc.servicer import SERVICE
 from service_kit.command_line import Program
 
 PROGRAM: Final = Program(

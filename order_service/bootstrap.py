@@ -1,8 +1,7 @@
 """The order service, put together from top to bottom."""
 
-from functools import partial
+from typing import Final
 
-from checkout.order.v1 import order_service_pb2, order_service_pb2_grpc
 from order_service.application.archive_order import ArchiveOrder
 from order_service.application.cancel_order import CancelOrder
 from order_service.application.create_order import CreateOrder
@@ -22,7 +21,7 @@ from order_service.gateways.payments import GrpcPayments, open_channel
 from order_service.gateways.tickets import KEY_PURPOSE, ticket_signer
 from order_service.rpc.codec import Codec
 from order_service.rpc.errors import ERROR_TABLE
-from order_service.rpc.servicer import OrderServicer, UseCases
+from order_service.rpc.servicer import SERVICE, OrderServicer, UseCases
 from order_service.storage.store import SqlStore
 from service_kit.clock import Clock, SystemClock
 from service_kit.contract.method_contracts import method_contracts
@@ -33,8 +32,7 @@ from service_kit.paging import PageTokens
 from service_kit.secrets import load_secret
 from service_kit.server import Server, Service
 
-MIGRATIONS = "order_service.storage.migrations"
-SERVICE = order_service_pb2.DESCRIPTOR.services_by_name["OrderService"].full_name
+MIGRATIONS: Final = "order_service.storage.migrations"
 
 
 def build(
@@ -83,11 +81,10 @@ def build(
             list_order_audit_entries=ListOrderAuditEntries(store=store),
         ),
     )
-    add_to = partial(order_service_pb2_grpc.add_OrderServiceServicer_to_server, servicer)
     return Server(
         host=settings.host,
         port=settings.port,
-        services=[Service(SERVICE, add_to)],
+        services=[Service(SERVICE, servicer.add_to)],
         interceptors=[
             CallInterceptor(contracts=method_contracts(SERVICE), error_table=ERROR_TABLE)
         ],

@@ -67,7 +67,7 @@ class Program(Generic[S]):
 
 
 def _failed(message: str, *, code: int = 1) -> int:
-    print(message, file=sys.stderr)
+    sys.stderr.write(f"{message}\n")
     return code
 
 

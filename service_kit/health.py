@@ -7,7 +7,7 @@ answers, and would take the others down with it.
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -19,6 +19,8 @@ SERVICE_NAME: Final = "grpc.health.v1.Health"
 OVERALL: Final = ""
 
 _THREADS: Final = 2
+# List is younger than the published types.
+_untyped: Final[Any] = health_pb2
 _Response = health_pb2.HealthCheckResponse
 # Called with a response to send it, with None to end the stream.
 _Send = Callable[[_Response | None], None]
@@ -33,7 +35,7 @@ class HealthService:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = (OVERALL, *names)
-        self._status = _Response.NOT_SERVING
+        self._status: int = _Response.NOT_SERVING
         self._is_shut_down = False
         self._watchers: dict[_Send, str] = {}
         # Also held while sending, so that watchers see changes in their order.
@@ -50,8 +52,8 @@ class HealthService:
             ),
             "List": grpc.unary_unary_rpc_method_handler(
                 OnSidePool(self._list, pool),
-                request_deserializer=health_pb2.HealthListRequest.FromString,
-                response_serializer=health_pb2.HealthListResponse.SerializeToString,
+                request_deserializer=_untyped.HealthListRequest.FromString,
+                response_serializer=_untyped.HealthListResponse.SerializeToString,
             ),
             "Watch": grpc.unary_stream_rpc_method_handler(
                 OnSidePool(self._watch, pool, non_blocking=True),
@@ -70,7 +72,7 @@ class HealthService:
 
     def set_serving(self, *, serving: bool) -> None:
         """Tell all names' status; nothing more after the shutdown."""
-        status = _Response.SERVING if serving else _Response.NOT_SERVING
+        status: int = _Response.SERVING if serving else _Response.NOT_SERVING
         with self._lock:
             if self._is_shut_down or status == self._status:
                 return
@@ -97,10 +99,8 @@ class HealthService:
             return _Response()
         return _Response(status=self._status)
 
-    def _list(
-        self, _request: health_pb2.HealthListRequest, _context: grpc.ServicerContext
-    ) -> health_pb2.HealthListResponse:
-        response = health_pb2.HealthListResponse()
+    def _list(self, _request: Any, _context: grpc.ServicerContext) -> Any:
+        response = _untyped.HealthListResponse()
         for name in self._names:
             response.statuses[name].status = self._status
         return response
@@ -122,8 +122,9 @@ class HealthService:
             self._watchers[send_response_callback] = request.service
 
         def forget() -> None:
-            with self._lock:
-                self._watchers.pop(send_response_callback, None)
+            # Without the lock: grpc calls this on the thread that completes every send, and
+            # somebody may hold the lock and wait for a send.
+            self._watchers.pop(send_response_callback, None)
 
         if not context.add_callback(forget):  # the watcher has gone already
             forget()

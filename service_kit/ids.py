@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 _VERSION: Final = 0x7 << 76
@@ -21,15 +22,16 @@ def new_id(prefix: str) -> str:
 
 
 class _Sequence:
-    """UUIDv7s in ascending order."""
+    """UUIDv7s in ascending order. `now` tells nanoseconds since 1970."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
         self._lock = threading.Lock()
         self._millisecond = 0
         self._counter = 0
 
     def next(self) -> int:
-        now = time.time_ns() // 1_000_000
+        now = self._now() // 1_000_000
         with self._lock:
             if now > self._millisecond:
                 self._begin(now)
@@ -48,7 +50,7 @@ class _Sequence:
         self._counter = _random(_COUNTER_BITS - 1)
 
 
-_sequence: Final = _Sequence()
+_sequence: Final = _Sequence(time.time_ns)
 
 
 def _random(bits: int) -> int:

@@ -1,4 +1,4 @@
-"""Server reflection in both versions, v1 and v1alpha, so that every grpcurl can read the contract."""
+"""Server reflection in both versions, v1 and v1alpha, so that any grpcurl reads the contract."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -42,16 +42,23 @@ def enable(server: grpc.Server, service_names: Iterable[str]) -> None:
 
 
 def _describe_v1() -> None:
-    """Put v1's description into the pool: v1alpha's under another name."""
+    """Put a description of v1 into the pool: that of v1alpha under the other name."""
     pool = descriptor_pool.Default()
+    try:
+        pool.FindServiceByName(V1)
+    except KeyError:
+        pool.AddSerializedFile(_v1_file().SerializeToString())
+
+
+def _v1_file() -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
-    renamed = file.SerializeToString().replace(
-        b"grpc.reflection.v1alpha", b"grpc.reflection.v1\0alpha"
-    )
-    del renamed
-    pool.AddSerializedFile(_renamed(file).SerializeToString())
-
-
-def _renamed(file: descriptor_pb2.FileDescriptorProto) -> descriptor_pb2.FileDescriptorProto:
+    old, file.name, file.package = f".{file.package}.", _V1_FILE, V1.rpartition(".")[0]
+    new = f".{file.package}."
+    for message in file.message_type:
+        for field in message.field:
+            field.type_name = field.type_name.replace(old, new)
+    for method in file.service[0].method:
+        method.input_type = method.input_type.replace(old, new)
+        method.output_type = method.output_type.replace(old, new)
     return file

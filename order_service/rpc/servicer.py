@@ -1,6 +1,7 @@
 """The RPCs: decode, use case, encode."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import grpc
 
@@ -18,6 +19,8 @@ from order_service.application.pay_order import PayOrder
 from order_service.application.refund_order import RefundOrder
 from order_service.rpc.codec import Codec, audit_entry
 from service_kit.call import current
+
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["OrderService"].full_name
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
     def __init__(self, *, use_cases: UseCases, codec: Codec) -> None:
         self._use_cases = use_cases
         self._codec = codec
+
+    def add_to(self, server: grpc.Server) -> None:
+        """Have the server serve it."""
+        order_service_pb2_grpc.add_OrderServiceServicer_to_server(self, server)
 
     def CreateOrder(
         self, request: pb.CreateOrderRequest, context: grpc.ServicerContext

@@ -13,7 +13,7 @@ class GetPayment:
     def __init__(self, *, store: Store) -> None:
         self._store = store
 
-    def __call__(self, payment_id: str, *, actor: Actor) -> Payment:
+    def __call__(self, payment_id: str, actor: Actor) -> Payment:
         """Return the payment. Raises PaymentNotFound, also if it is not this customer's."""
         record = self._store.read(lambda work: work.payments.get(payment_id))
         if record is None:

@@ -1,5 +1,7 @@
 """End an order's payments, and tell of the one that counts."""
 
+from dataclasses import dataclass
+
 from payment_service.application.gateway_time import require_gateway_time
 from payment_service.application.ports import Deadline, PaymentRecord, Store, Work
 from payment_service.application.settlement import Settlement
@@ -14,26 +16,34 @@ class SealOrder:
 
     actions = (PaymentAction.SUCCEED, PaymentAction.FAIL)
 
+    @dataclass(frozen=True)
+    class Command:
+        """Which order."""
+
+        actor: Actor
+        order_id: str
+
     def __init__(self, *, store: Store, settlement: Settlement, clock: Clock) -> None:
         self._store = store
         self._settlement = settlement
         self._clock = clock
 
-    def __call__(self, order_id: str, *, actor: Actor, deadline: Deadline) -> Payment | None:
+    def __call__(self, command: Command, deadline: Deadline) -> Payment | None:
         """Return the order's payment that is pending or succeeded, if there is one.
 
         Raises DeadlineTooShort.
         """
         require_gateway_time(deadline)
-        record, ask = self._store.transact(lambda work: self._seal(work, order_id, actor))
+        record, ask = self._store.transact(lambda work: self._seal(work, command))
         if record and ask:
-            record = self._settlement.settle_payment(record, by=actor, deadline=deadline)
+            record = self._settlement.settle_payment(record, by=command.actor, deadline=deadline)
         if record is None or record.payment.status not in LIVE_PAYMENT_STATUSES:
             return None
         return record.payment
 
-    def _seal(self, work: Work, order_id: str, actor: Actor) -> tuple[PaymentRecord | None, bool]:
-        now = self._clock.now()
+    def _seal(self, work: Work, command: Command) -> tuple[PaymentRecord | None, bool]:
+        """Seal the order and find its payment. Say whether this call is the one to ask."""
+        order_id, actor, now = command.order_id, command.actor, self._clock.now()
         sealed = work.orders.lock(order_id)
         live = work.payments.live(order_id)
         if not sealed:

@@ -11,13 +11,13 @@ from typing import Final
 from service_kit.contract.comparison import broken_promises
 from service_kit.contract.descriptors import ContractImage, ImageUnreadable
 from service_kit.contract.document import render
-from service_kit.contract.method_contracts import ContractIncomplete
+from service_kit.contract.method_contracts import ContractIncomplete, require_complete
 from service_kit.contract.release import ReleaseRefused, release
 
 RELEASED: Final = Path("proto/released/v1.binpb")
 PAGE: Final = Path("docs/contract.md")
 
-KEPT, BROKEN, CANNOT_SAY = 0, 1, 2
+KEPT, BROKEN, REFUSED = 0, 1, 2
 _DIFF_LINES_MAX: Final = 20
 
 _CHECK_HELP: Final = """\
@@ -26,7 +26,8 @@ are: a transition removed or added, an error reason newly possible or no longer 
 that may no longer call, idempotency weakened, an RPC removed. A new RPC, a further role and an
 RPC that becomes idempotent are no breach.
 
-exit status: 0 all promises are kept, 1 some are broken, 2 the images cannot be compared.
+exit status: 0 all promises are kept, 1 some are broken, 2 an image cannot be read or an RPC
+says nothing of its roles, reasons or idempotency.
 Without a released image, and without --against, there is nothing to compare with: 0."""
 
 _CHECK_EPILOG: Final = """\
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except (ImageUnreadable, ContractIncomplete, ReleaseRefused) as error:
         print(f"{options.verb}: {error}", file=sys.stderr)
-        return CANNOT_SAY
+        return REFUSED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,20 +107,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> int:
-    against: Path = options.against or RELEASED
-    if options.against is None and not against.exists():
-        print(f"no contract is released yet ({against}): nothing to compare with")
-        return KEPT
-    released = ContractImage.load(against).contracts
     image = ContractImage.load(options.image) if options.image else ContractImage.installed()
+    against: Path = options.against or RELEASED
+    unreleased = options.against is None and not against.exists()
+    released = {} if unreleased else ContractImage.load(against).contracts
     broken = broken_promises(released, image.contracts)
     for promise in broken:
         print(promise)
-    if not broken:
-        print(f"all promises of {len(released)} RPCs in {against} are kept")
-        return KEPT
-    print(f"broken promises of {against}: {len(broken)}", file=sys.stderr)
-    return BROKEN
+    if broken:
+        print(f"broken promises of {against}: {len(broken)}", file=sys.stderr)
+        return BROKEN
+    for contract in image.contracts.values():
+        require_complete(contract)
+    if unreleased:
+        print(f"no contract is released yet ({against}): nothing to compare with")
+    else:
+        print(f"{len(released)} RPCs keep all their promises of {against}")
+    return KEPT
 
 
 def _release(_options: argparse.Namespace) -> int:

@@ -33,8 +33,8 @@ from service_kit.contract.reference import (
 _PROMISE: Final = (
     "Everything that a client may rely on: what each RPC does, which changes of status it can "
     "make, every reason with which it can refuse, what a repeat gets, and who may call it. "
-    "Nothing of it is taken back within a version of the packages without being noticed: each "
-    "change of the contract is compared with what was released before."
+    "Each version is compared with the one released before it; a promise that breaks is reported "
+    "with the RPC's name."
 )
 
 

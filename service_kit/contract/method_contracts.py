@@ -55,7 +55,7 @@ def method_contracts(service_full_name: str) -> dict[str, MethodContract]:
     for rpc in service.methods:
         method = f"/{service_full_name}/{rpc.name}"
         declared = rpc.GetOptions().Extensions[options_pb2.contract]
-        contracts[method] = _complete(read_option(method, declared, INSTALLED_NAMES))
+        contracts[method] = require_complete(read_option(method, declared, INSTALLED_NAMES))
     return contracts
 
 
@@ -84,7 +84,8 @@ def _names(names: Mapping[int, str], numbers: Iterable[int]) -> frozenset[str]:
     return frozenset(names.get(number, str(number)) for number in numbers) - {""}
 
 
-def _complete(contract: MethodContract) -> MethodContract:
+def require_complete(contract: MethodContract) -> MethodContract:
+    """Return the contract. Raises ContractIncomplete if it leaves something open."""
     for missing, declared in (
         ("error reasons", contract.error_reasons),
         ("idempotency", contract.idempotency),

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 import structlog
@@ -33,10 +33,11 @@ REPLAYED: Final = "idempotency-replayed"
 _NOBODY: Final = Principal(role="", id="")
 
 Handler = Callable[[Any, grpc.ServicerContext], Message]
-RpcHandler = grpc.RpcMethodHandler[Any, Any]
+# Generic in its stubs only. None stands for an unknown method.
+RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
-class CallInterceptor(grpc.ServerInterceptor[Any, Any]):
+class CallInterceptor(grpc.ServerInterceptor):
     """Wraps every RPC that has a contract; health and reflection pass by.
 
     The only place that aborts: handlers raise, `error_table` says how it is told. An exception
@@ -53,9 +54,9 @@ class CallInterceptor(grpc.ServerInterceptor[Any, Any]):
 
     def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], RpcHandler | None],
+        continuation: Callable[[grpc.HandlerCallDetails], RpcHandler],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> RpcHandler | None:
+    ) -> RpcHandler:
         """Return the wrapped handler of the method, made once."""
         method = handler_call_details.method
         if wrapped := self._wrapped.get(method):
@@ -74,11 +75,13 @@ class CallInterceptor(grpc.ServerInterceptor[Any, Any]):
         return self._wrapped.setdefault(method, wrapped)
 
     def _unary(self, contract: MethodContract, handler: RpcHandler) -> Handler:
+        assert handler is not None
         behaviour, deserialize = handler.unary_unary, handler.request_deserializer
+        assert behaviour is not None
 
         def serve(body: bytes, context: grpc.ServicerContext) -> Message:
             started = time.monotonic()
-            metadata = {key: value for key, value in context.invocation_metadata()}
+            metadata = _text_metadata(context)
             call = _begin(contract, metadata, context, started)
             trailers = [(TRACE_ID, call.trace.trace_id)]
             context.send_initial_metadata(tuple(trailers))
@@ -159,6 +162,12 @@ def _begin(
         trace=TraceContext.from_metadata(metadata),
         deadline=started + min(remaining, DEADLINE_MAX_SECONDS),
     )
+
+
+def _text_metadata(context: grpc.ServicerContext) -> dict[str, str]:
+    # Keys that end in -bin have bytes: none of them is ours.
+    pairs = context.invocation_metadata()
+    return {key: value for key, value in pairs if isinstance(value, str)}
 
 
 def _parsed(body: bytes, deserialize: Callable[[bytes], Any] | None) -> Any:

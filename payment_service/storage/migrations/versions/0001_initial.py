@@ -114,7 +114,8 @@ def upgrade() -> None:
             name=op.f("ck_payments_voided_has_its_reason"),
         ),
         sa.CheckConstraint(
-            "refunded_minor BETWEEN 0 AND amount_minor AND (refunded_minor = 0 OR status = 'succeeded')",
+            "refunded_minor BETWEEN 0 AND amount_minor"
+            " AND (refunded_minor = 0 OR status = 'succeeded')",
             name=op.f("ck_payments_refunded_is_at_most_amount"),
         ),
         sa.CheckConstraint(
@@ -130,7 +131,9 @@ def upgrade() -> None:
             name=op.f("ck_payments_void_reason_is_known"),
         ),
         sa.CheckConstraint(
-            "(amount_minor IS NULL) = (currency_code IS NULL) AND (amount_minor IS NULL) = (refunded_minor IS NULL) AND (amount_minor IS NULL) = (fingerprint IS NULL)",
+            "(amount_minor IS NULL) = (currency_code IS NULL)"
+            " AND (amount_minor IS NULL) = (refunded_minor IS NULL)"
+            " AND (amount_minor IS NULL) = (fingerprint IS NULL)",
             name=op.f("ck_payments_amount_is_complete"),
         ),
         sa.CheckConstraint(
@@ -210,40 +213,97 @@ def upgrade() -> None:
     )
     op.create_index("ix_refunds_payment_id_status", "refunds", ["payment_id", "status"])
     op.execute(sa.text("INSERT INTO instance (id) VALUES (:id)").bindparams(id=new_id("db_")))
-    for statement in _TRIGGERS[op.get_bind().dialect.name]:
-        op.execute(statement)
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(_REFUSE)
+    for rule in _RULES:
+        op.execute(_trigger(op.get_bind().dialect.name, *rule))
 
 
-_ILLEGAL_ARROW = """OLD.status || ' ' || NEW.status
-                 NOT IN ('pending succeeded', 'pending failed')"""
-
-# What a payment or refund is, from its first moment on, and what it ended with.
-_PAYMENT_FACTS = (
-    "id order_id customer_id currency_code amount_minor gateway caller_role caller"
-    " idempotency_key fingerprint created_at"
+# What a payment and a refund are from their first moment on, and what they ended with.
+_PAYMENT = (
+    "id, order_id, customer_id, currency_code, amount_minor, gateway,"
+    " caller_role, caller, idempotency_key, fingerprint, created_at"
 )
-_PAYMENT_OUTCOME = "decline_code void_reason gateway_reference reply"
-_REFUND_FACTS = (
-    "id payment_id order_id currency_code amount_minor caller_role caller idempotency_key"
-    " fingerprint created_at"
+_PAYMENT_OUTCOME = "decline_code, void_reason, gateway_reference, reply"
+_REFUND = (
+    "id, payment_id, order_id, currency_code, amount_minor,"
+    " caller_role, caller, idempotency_key, fingerprint, created_at"
 )
-_REFUND_OUTCOME = "decline_code gateway_reference reply_ok reply"
+_REFUND_OUTCOME = "decline_code, gateway_reference, reply_ok, reply"
+
+_ARROW_IS_ILLEGAL = (
+    "OLD.status <> NEW.status"
+    " AND OLD.status || ' ' || NEW.status NOT IN ('pending succeeded', 'pending failed')"
+)
 
 
-def _row(which: str, columns: str) -> str:
-    return f"({', '.join(f'{which}.{column}' for column in columns.split())})"
+def _changes(columns: str) -> str:
+    rows = (", ".join(f"{row}.{name}" for name in columns.split(", ")) for row in ("OLD", "NEW"))
+    return "({}) IS DISTINCT FROM ({})".format(*rows)
 
 
-def _sqlite(name: str, event: str, table: str, condition: str, message: str) -> str:
-    when = f"WHEN {condition}" if condition else ""
-    return f"""CREATE TRIGGER {name} BEFORE {event} ON {table} {when}
-            BEGIN SELECT RAISE(ABORT, '{message}'); END"""
+# The name says what holds; a row that meets the condition is refused, and without a condition
+# every row is.
+_RULES = (
+    (
+        "payments_begin_pending_or_voided",
+        "INSERT",
+        "payments",
+        "NEW.status NOT IN ('pending', 'voided')",
+    ),
+    ("payments_move_along_an_arrow", "UPDATE", "payments", _ARROW_IS_ILLEGAL),
+    ("payments_stay_what_was_asked_for", "UPDATE", "payments", _changes(_PAYMENT)),
+    (
+        "payments_stay_as_they_ended",
+        "UPDATE",
+        "payments",
+        f"OLD.status <> 'pending' AND {_changes(_PAYMENT_OUTCOME)}",
+    ),
+    (
+        "payments_give_back_more_or_the_same",
+        "UPDATE",
+        "payments",
+        "NEW.refunded_minor < OLD.refunded_minor",
+    ),
+    ("payments_are_never_deleted", "DELETE", "payments", ""),
+    (
+        "refunds_begin_pending_or_refused",
+        "INSERT",
+        "refunds",
+        "NEW.status <> 'pending' AND (NEW.status <> 'failed' OR NEW.reply_ok)",
+    ),
+    ("refunds_move_along_an_arrow", "UPDATE", "refunds", _ARROW_IS_ILLEGAL),
+    ("refunds_stay_what_was_asked_for", "UPDATE", "refunds", _changes(_REFUND)),
+    (
+        "refunds_stay_as_they_ended",
+        "UPDATE",
+        "refunds",
+        f"OLD.status <> 'pending' AND {_changes(_REFUND_OUTCOME)}",
+    ),
+    ("refunds_are_never_deleted", "DELETE", "refunds", ""),
+    (
+        "payment_orders_stay_sealed",
+        "UPDATE",
+        "payment_orders",
+        f"{_changes('order_id')} OR (OLD.sealed_at IS NOT NULL AND {_changes('sealed_at')})",
+    ),
+    ("payment_orders_are_never_deleted", "DELETE", "payment_orders", ""),
+    ("payment_audit_entries_never_change", "UPDATE", "payment_audit_entries", ""),
+    ("payment_audit_entries_are_never_deleted", "DELETE", "payment_audit_entries", ""),
+)
+
+_REFUSE = """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION '%: %', TG_TABLE_NAME, TG_NAME; END $$"""
 
 
-def _postgres(name: str, event: str, table: str, condition: str) -> str:
+def _trigger(dialect: str, name: str, event: str, table: str, condition: str) -> str:
+    if dialect == "sqlite":
+        # SQLite knows IS DISTINCT FROM since 3.39 only, and has always called it IS NOT.
+        when = f"WHEN {condition.replace('IS DISTINCT FROM', 'IS NOT')}" if condition else ""
+        return (
+            f"CREATE TRIGGER {name} BEFORE {event} ON {table} {when}"
+            f" BEGIN SELECT RAISE(ABORT, '{table}: {name}'); END"
+        )
     scope = f"FOR EACH ROW WHEN ({condition})" if condition else "FOR EACH STATEMENT"
+    event = "DELETE OR TRUNCATE" if event == "DELETE" else event
     return f"CREATE TRIGGER {name} BEFORE {event} ON {table} {scope} EXECUTE FUNCTION refuse()"
-
-
-def _changes(columns: str, distinct: str) -> str:
-    return f"{_row('OLD', columns)} {distinct} {_row('NEW', columns)}"

@@ -1,0 +1,1 @@
+"""The contract's side: decode, use case, encode."""

@@ -1,0 +1,198 @@
+"""A gRPC server from the first health check to the last running call."""
+
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Final, Protocol
+
+import grpc
+
+from service_kit import health
+from service_kit.health import HealthProbe, HealthService
+from service_kit.logging import get_logger
+from service_kit.reflection import enable as enable_reflection
+from service_kit.settings import is_loopback
+
+_MILLISECONDS: Final = 1000
+# How long a connection that is due to close waits for its calls: as long as the longest call.
+_CONNECTION_GRACE_SECONDS: Final = 30
+# What cancelled calls get after the drain to leave the server.
+_CANCELLED_SECONDS: Final = 5
+
+
+class CannotListen(Exception):
+    """The server cannot listen on its address."""
+
+    def __init__(self, *, address: str, problem: str) -> None:
+        super().__init__(f"cannot listen on {address}: {problem}")
+        self.address = address
+
+
+class PortTaken(CannotListen):
+    """Somebody else listens on the port."""
+
+    def __init__(self, *, address: str) -> None:
+        super().__init__(address=address, problem="the port is taken by another process")
+
+
+class NotLoopback(CannotListen):
+    """The address is reachable from other machines and callers prove no identity."""
+
+    def __init__(self, *, address: str) -> None:
+        problem = "it is not a loopback address; --insecure allows it"
+        super().__init__(address=address, problem=problem)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A gRPC service to offer: its full name, and what registers its servicer."""
+
+    name: str
+    add_to: Callable[[grpc.Server], None]
+
+
+class Server:
+    """Serves, tells its health, and drains.
+
+    `ping` returns if the database answers and raises if it does not. `closers` run last, after
+    the calls that may need what they close.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        services: Sequence[Service],
+        interceptors: Sequence[grpc.ServerInterceptor],
+        ping: Callable[[], None],
+        closers: Sequence[Callable[[], None]] = (),
+        threads: int = 64,
+        drain_seconds: float = 10.0,
+        insecure: bool = False,
+        reflection: bool = True,
+        max_connection_age_seconds: int = 30 * 60,
+    ) -> None:
+        if not insecure and not is_loopback(host):
+            raise NotLoopback(address=_joined(host, port))
+        # grpc is content with either address of localhost; the other may be somebody else's.
+        self._host = "127.0.0.1" if host == "localhost" else host
+        self.port = port
+        self._closers = closers
+        self._drain_seconds = drain_seconds
+        self._log = get_logger()
+        names = [service.name for service in services]
+        self._health = HealthService(names)
+        self._probe = HealthProbe(ping, self._health)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
+        self._server = grpc.server(
+            self._pool,
+            interceptors=list(interceptors),
+            options=_options(max_connection_age_seconds),
+        )
+        for service in services:
+            service.add_to(self._server)
+        self._health.add_to(self._server)
+        if reflection:
+            enable_reflection(self._server, [*names, health.SERVICE_NAME])
+
+    @property
+    def address(self) -> str:
+        """Host and port, the real one once the server listens."""
+        return _joined(self._host, self.port)
+
+    def start(self) -> None:
+        """Check the health, listen and serve. Raises CannotListen, PortTaken."""
+        self._listen()
+        self._probe.start()
+        self._server.start()
+        self._log.info("listening", address=self.address, pid=os.getpid())
+
+    def stop(self) -> None:
+        """Refuse new calls, let running ones finish within the drain time, close the rest."""
+        self._log.info("draining", address=self.address)
+        self._health.enter_graceful_shutdown()
+        self._probe.stop()
+        ended = self._server.stop(grace=self._drain_seconds)
+        ended.wait(self._drain_seconds + _CANCELLED_SECONDS)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        closers, self._closers = self._closers, ()
+        for close in closers:
+            close()
+        self._log.info("stopped", address=self.address)
+
+    def _listen(self) -> None:
+        try:
+            self.port = self._server.add_insecure_port(self.address)
+        except RuntimeError:
+            # grpc does not say why; trying once more does.
+            raise _cannot_listen(self._host, self.port) from None
+
+
+class Runs(Protocol):
+    """What can be started and stopped."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End, also when it has begun only half."""
+
+
+def run_until_signal(app: Runs) -> None:
+    """Start the app, wait for SIGTERM or SIGINT, stop it. For the main thread only."""
+    # A handler runs between any two instructions of this thread: only a queue whose `put` may
+    # interrupt its own `get` is safe here, and an Event is not.
+    signals: SimpleQueue[int] = SimpleQueue()
+    previous = {
+        number: signal.signal(number, lambda received, _frame: signals.put(received))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        try:
+            app.start()
+            signals.get()
+        finally:
+            app.stop()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _options(max_connection_age_seconds: int) -> list[tuple[str, int]]:
+    return [
+        # Without this a second server takes half of the connections of a port in silence.
+        ("grpc.so_reuseport", 0),
+        # Clients may ping every 30 s (most do so every minute or not at all).
+        ("grpc.http2.min_ping_interval_without_data_ms", 30 * _MILLISECONDS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Ask connections that went quiet whether they are still there.
+        ("grpc.keepalive_time_ms", 60 * _MILLISECONDS),
+        ("grpc.keepalive_timeout_ms", 10 * _MILLISECONDS),
+        # Clients look the name up again and find new servers.
+        ("grpc.max_connection_age_ms", max_connection_age_seconds * _MILLISECONDS),
+        ("grpc.max_connection_age_grace_ms", _CONNECTION_GRACE_SECONDS * _MILLISECONDS),
+    ]
+
+
+def _cannot_listen(host: str, port: int) -> CannotListen:
+    address = _joined(host, port)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return PortTaken(address=address)
+        return CannotListen(address=address, problem=error.strerror or "unknown")
+    return CannotListen(address=address, problem="grpc refused it")
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,31 @@
+"""Requests with everything filled in; a test names what matters to it."""
+
+import secrets
+from typing import Any
+
+from checkout.money.v1 import money_pb2
+from checkout.order.v1 import order_service_pb2
+
+
+def new_key() -> str:
+    """Make an idempotency key that nobody has used."""
+    return f"key-{secrets.token_hex(8)}"
+
+
+def money(minor_units: int, currency_code: str = "EUR") -> money_pb2.Money:
+    """Build an amount."""
+    return money_pb2.Money(currency_code=currency_code, minor_units=minor_units)
+
+
+def new_order_item(**fields: Any) -> order_service_pb2.NewOrderItem:
+    """Build one line of a new order."""
+    given = {"sku": "MUG-1", "name": "Mug", "quantity": 2, "unit_price": money(1250)}
+    return order_service_pb2.NewOrderItem(**{**given, **fields})
+
+
+def new_order_items(total: int = 4000) -> list[order_service_pb2.NewOrderItem]:
+    """Build the two lines of an order of `total` minor units."""
+    return [
+        new_order_item(quantity=1, unit_price=money(total - 1500)),
+        new_order_item(sku="TEE-M", name="T-shirt, M", quantity=2, unit_price=money(750)),
+    ]

@@ -1,0 +1,21 @@
+"""A clock that a test can move."""
+
+from datetime import datetime, timedelta
+
+from service_kit.clock import SystemClock
+
+
+class MovableClock:
+    """Runs like the machine's clock, as far ahead of it as it was moved."""
+
+    def __init__(self) -> None:
+        self._system = SystemClock()
+        self._ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        """Return the moment it is by this clock."""
+        return self._system.now() + self._ahead
+
+    def move(self, by: timedelta) -> None:
+        """Move it, backwards by a negative amount."""
+        self._ahead += by

@@ -1,0 +1,1 @@
+"""Real PostgreSQL and Valkey: started from their wheels, or named in the environment."""

@@ -1,0 +1,49 @@
+"""Where servers are put: folders, users and ports."""
+
+import os
+import socket
+import stat
+import tempfile
+from pathlib import Path
+
+NOBODY = 65534
+
+
+class ServerUnavailable(Exception):
+    """A server that the tests need cannot be had; the message says what to do."""
+
+
+def server_user() -> int | None:
+    """The uid a server that refuses to run as root gets, or None to run as the caller."""
+    return NOBODY if os.geteuid() == 0 else None
+
+
+def new_folder(prefix: str, user: int | None) -> Path:
+    """Make a folder that only `user` may enter, at a place that this user can reach.
+
+    The permissions of folders that are not ours are respected, never changed: where the usual
+    temporary folder is closed to the user, the next one is tried.
+    """
+    places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108 - mkdtemp makes an own folder inside
+    for place in places:
+        if user is None or _reachable(place.resolve()):
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+            if user is not None:
+                os.chown(folder, user, user)
+            return folder
+    message = f"uid {user} can enter none of {', '.join(map(str, places))}"
+    raise ServerUnavailable(message)
+
+
+def _reachable(place: Path) -> bool:
+    return all(
+        step.is_dir() and step.stat().st_mode & stat.S_IXOTH for step in (place, *place.parents)
+    )
+
+
+def free_port() -> int:
+    """A port that was free a moment ago: whoever binds it must be ready to ask again."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
