@@ -57,7 +57,9 @@ def _v1_file() -> descriptor_pb2.FileDescriptorProto:
     new = f".{file.package}."
     for message in file.message_type:
         for field in message.field:
-            field.type_name = field.type_name.replace(old, new)
+            # Set on a scalar, even to nothing, a type name makes the file invalid.
+            if field.type_name:
+                field.type_name = field.type_name.replace(old, new)
     for method in file.service[0].method:
         method.input_type = method.input_type.replace(old, new)
         method.output_type = method.output_type.replace(old, new)

@@ -283,7 +283,7 @@ def _unknown(cls: type[ServiceSettings]) -> Iterator[str]:
             continue
         if _SERVICE_LINK.fullmatch(name):
             continue
-        close = difflib.get_close_matches(name, known, n=1)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
         meant = f"; did you mean {close[0]}?" if close else "; --help lists what there is"
         yield f"{name}: there is no such setting{meant}"
 

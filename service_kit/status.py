@@ -6,19 +6,23 @@ gRPC replaces the status of a call whose trailers grow beyond its header limit.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Final, NoReturn, TypeVar, cast
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from service_kit.errors import FieldViolation
 
-DOMAIN = "checkout"
-DETAILS_BYTES_MAX = 4096
-VIOLATIONS_MAX = 25
+DOMAIN: Final = "checkout"
+DETAILS_BYTES_MAX: Final = 4096
+# The sentence travels twice, in the details and beside them, and must not crowd them out.
+MESSAGE_CHARACTERS_MAX: Final = 256
+VIOLATIONS_MAX: Final = 25
+
+M = TypeVar("M", bound=Message)
 
 Status = status_pb2.Status
 
@@ -44,6 +48,8 @@ def build_status(
 ) -> Status:
     """Pack a refusal. Details that would make it too large are left out, last first."""
     info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
+    if len(message) > MESSAGE_CHARACTERS_MAX:
+        message = message[: MESSAGE_CHARACTERS_MAX - 1] + "…"
     status = Status(code=code.value[0], message=message)
     for detail in (info, *details):
         status.details.add().Pack(detail)
@@ -56,9 +62,7 @@ def bad_request(violations: Sequence[FieldViolation]) -> Message:
     """List the fields that were wrong, at most 25."""
     return error_details_pb2.BadRequest(
         field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(
-                field=v.field, description=v.description
-            )
+            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
             for v in violations[:VIOLATIONS_MAX]
         ]
     )
@@ -107,38 +111,31 @@ def parse(serialized: bytes) -> Status:
 
 def reason_of(status: Status) -> str:
     """Return the reason of the status' ErrorInfo, or nothing if it has none."""
-    info = error_details_pb2.ErrorInfo()
-    for detail in status.details:
-        if detail.Is(info.DESCRIPTOR):
-            detail.Unpack(info)
-            return info.reason
-    return ""
+    return _detail(status, error_details_pb2.ErrorInfo).reason
 
 
 def refusal_of(error: grpc.RpcError) -> Refusal:
     """Translate what a stub raised. `reason` is empty if the peer itself did not answer."""
-    assert isinstance(error, grpc.Call)
+    # What a stub raises is also the call that failed.
+    failed = cast("grpc.Call", error)
     try:
-        status = rpc_status.from_call(error)
-    except ValueError:  # code and details disagree: not one of ours
-        status = None
-    if status is None:
-        return Refusal(
-            code=error.code(), reason="", message=error.details() or "", metadata={}
-        )
-    info = error_details_pb2.ErrorInfo()
-    request = error_details_pb2.BadRequest()
-    for detail in status.details:
-        for known in (info, request):
-            if detail.Is(known.DESCRIPTOR):
-                detail.Unpack(known)
-    violations = tuple(
-        FieldViolation(v.field, v.description) for v in request.field_violations
-    )
+        status = rpc_status.from_call(failed) or Status(message=failed.details() or "")
+        info = _detail(status, error_details_pb2.ErrorInfo)
+        request = _detail(status, error_details_pb2.BadRequest)
+    except (ValueError, DecodeError):  # code and details disagree, or are no details: not ours
+        return Refusal(code=failed.code(), reason="", message=failed.details(), metadata={})
     return Refusal(
-        code=error.code(),
+        code=failed.code(),
         reason=info.reason if info.domain == DOMAIN else "",
         message=status.message,
         metadata=dict(info.metadata),
-        violations=violations,
+        violations=tuple(FieldViolation(v.field, v.description) for v in request.field_violations),
     )
+
+
+def _detail(status: Status, kind: type[M]) -> M:
+    """Return the status' detail of a type; an empty one if it has none."""
+    for detail in status.details:
+        if detail.TypeName() == kind.DESCRIPTOR.full_name:
+            return kind.FromString(detail.value)
+    return kind()

@@ -30,6 +30,7 @@ from payment_service.gateways.simulated_ledger import (
 )
 from payment_service.gateways.simulated_tokens import TOKENS, FirstAnswer
 from service_kit.clock import Clock
+from service_kit.database import transaction_is_open
 from service_kit.ids import new_id
 
 NAME: Final = "simulated"
@@ -86,6 +87,8 @@ class SimulatedGateway:
         self._ledger.close()
 
     def _answer(self, book: Callable[[Books], _Booked], timeout_seconds: float) -> Answer:
+        # Somebody else's answer is never waited for while rows of ours are locked.
+        assert not transaction_is_open()
         try:
             with self._ledger.transaction() as books:
                 booked, first_answer = book(books)

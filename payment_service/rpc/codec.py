@@ -176,7 +176,11 @@ class Codec:
             refunded_amount=_money(payment.refunded) if payment.refunded else None,
             status=_STATUS[payment.status],
             decline_code=payment.decline_code,
-            void_reason=_VOID_REASON[payment.void_reason] if payment.void_reason else None,
+            void_reason=(
+                _VOID_REASON[payment.void_reason]
+                if payment.void_reason
+                else payment_pb2.VOID_REASON_UNSPECIFIED
+            ),
             gateway=payment.gateway,
             create_time=_timestamp(payment.created_at),
             update_time=_timestamp(payment.updated_at),

@@ -1,6 +1,7 @@
 """The RPCs: decode, use case, encode."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import grpc
 
@@ -15,6 +16,8 @@ from payment_service.application.resolve_payment import ResolvePayment
 from payment_service.application.seal_order import SealOrder
 from payment_service.rpc.codec import Codec, audit_entry
 from service_kit.call import current
+
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["PaymentService"].full_name
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
     def __init__(self, *, use_cases: UseCases, codec: Codec) -> None:
         self._use_cases = use_cases
         self._codec = codec
+
+    def add_to(self, server: grpc.Server) -> None:
+        """Have the server serve it."""
+        payment_service_pb2_grpc.add_PaymentServiceServicer_to_server(self, server)
 
     def ProcessPayment(
         self, request: pb.ProcessPaymentRequest, context: grpc.ServicerContext

@@ -43,7 +43,7 @@ def _build(root: Path, image: Path) -> None:
     command = [buf, "build", "--exclude-source-info", "-o", str(image)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise ReleaseRefused(f"buf build failed: {done.stderr.strip()}")
+        raise ReleaseRefused(f"buf build failed: {'; '.join(done.stderr.splitlines())}")
 
 
 def _changed_rpcs(released: Path, built: Path) -> list[str]:

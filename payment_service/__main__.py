@@ -1,0 +1,26 @@
+"""python -m payment_service: serve, or migrate the database."""
+
+import sys
+from typing import Final
+
+from payment_service.bootstrap import MIGRATIONS, build
+from payment_service.config import Settings
+from payment_service.gateways.simulated_tokens import TOKENS
+from payment_service.rpc.servicer import SERVICE
+from service_kit.command_line import Program
+
+_WIDTH: Final = max(map(len, TOKENS))
+
+PROGRAM: Final = Program(
+    module="payment_service",
+    summary="The payment service: takes money for orders and gives it back.",
+    contract=SERVICE,
+    settings=Settings,
+    build=build,
+    migrations=MIGRATIONS,
+    notes="payment tokens of the simulated gateway:\n\n"
+    + "\n".join(f"{name:<{_WIDTH}}  {token.description}" for name, token in TOKENS.items()),
+)
+
+if __name__ == "__main__":
+    sys.exit(PROGRAM.run())

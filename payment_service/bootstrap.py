@@ -1,0 +1,110 @@
+"""The payment service, put together from top to bottom."""
+
+from datetime import timedelta
+from typing import Final
+
+from payment_service.application.get_payment import GetPayment
+from payment_service.application.list_payment_audit_entries import ListPaymentAuditEntries
+from payment_service.application.list_payments import ListPayments
+from payment_service.application.ports import Gateway
+from payment_service.application.process_payment import ProcessPayment
+from payment_service.application.refund_payment import RefundPayment
+from payment_service.application.resolve_payment import ResolvePayment
+from payment_service.application.seal_order import SealOrder
+from payment_service.application.settlement import Settlement
+from payment_service.config import Settings
+from payment_service.gateways.simulated import SimulatedGateway
+from payment_service.gateways.simulated_ledger import SimulatedLedger
+from payment_service.gateways.tickets import KEY_PURPOSE, TicketReader
+from payment_service.rpc.codec import Codec
+from payment_service.rpc.errors import ERROR_TABLE
+from payment_service.rpc.servicer import SERVICE, PaymentServicer, UseCases
+from payment_service.storage.store import SqlStore
+from service_kit.clock import Clock, SystemClock
+from service_kit.contract.method_contracts import method_contracts
+from service_kit.database import Database
+from service_kit.idempotency.memory import reply_memory
+from service_kit.interceptors.calls import CallInterceptor
+from service_kit.paging import PageTokens
+from service_kit.secrets import load_secret, private_folder
+from service_kit.server import Server, Service
+
+MIGRATIONS: Final = "payment_service.storage.migrations"
+
+
+def build(
+    settings: Settings, *, clock: Clock | None = None, gateway: Gateway | None = None
+) -> Server:
+    """Build the service over a database that is migrated.
+
+    Raises SecretUnusable, ContractIncomplete, StorageUnavailable.
+    """
+    clock = clock or SystemClock()
+    secret = load_secret(settings)
+    database = Database(settings.effective_database_url(), pool_size=settings.database_pool_size)
+    store = SqlStore(database)
+    memory = reply_memory(
+        settings,
+        service="payment-service",
+        instance=store.instance_id,
+        mac_key=secret.derive("payment-replies"),
+    )
+    closers = [memory.close, database.close]
+
+    tickets = TicketReader(secret.derive(KEY_PURPOSE))
+    codec = Codec(read_ticket=tickets.read, page_tokens=PageTokens(secret.derive("payment-pages")))
+    if gateway is None:
+        ledger_file = settings.effective_gateway_ledger()
+        private_folder(ledger_file.parent)
+        simulated = SimulatedGateway(
+            ledger=SimulatedLedger(ledger_file),
+            slow_seconds=settings.gateway_slow_seconds,
+            clock=clock,
+        )
+        closers.insert(0, simulated.close)
+        gateway = simulated
+
+    settlement = Settlement(
+        store=store,
+        gateway=gateway,
+        replies=codec,
+        clock=clock,
+        key_age_max=timedelta(hours=settings.gateway_key_max_age_hours),
+    )
+    servicer = PaymentServicer(
+        codec=codec,
+        use_cases=UseCases(
+            process_payment=ProcessPayment(
+                store=store,
+                memory=memory,
+                gateway=gateway,
+                settlement=settlement,
+                replies=codec,
+                clock=clock,
+            ),
+            get_payment=GetPayment(store=store),
+            list_payments=ListPayments(store=store),
+            refund_payment=RefundPayment(
+                store=store, memory=memory, settlement=settlement, replies=codec, clock=clock
+            ),
+            resolve_payment=ResolvePayment(
+                store=store, settlement=settlement, replies=codec, clock=clock
+            ),
+            seal_order=SealOrder(store=store, settlement=settlement, clock=clock),
+            list_payment_audit_entries=ListPaymentAuditEntries(store=store),
+        ),
+    )
+    return Server(
+        host=settings.host,
+        port=settings.port,
+        services=[Service(SERVICE, servicer.add_to)],
+        interceptors=[
+            CallInterceptor(contracts=method_contracts(SERVICE), error_table=ERROR_TABLE)
+        ],
+        ping=database.ping,
+        closers=closers,
+        threads=settings.threads,
+        drain_seconds=settings.drain_seconds,
+        insecure=settings.insecure,
+        reflection=settings.reflection,
+    )

@@ -1,0 +1,153 @@
+"""The log is one line of JSON per event, whoever wrote it, and never fails the caller."""
+
+import io
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from service_kit.logging import configure, get_logger
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = handlers, level
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+class Terminal(io.BytesIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def lines(stream: io.BytesIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().decode().splitlines()]
+
+
+class TestJson:
+    def test_is_one_object_per_line_with_service_level_and_time(self) -> None:
+        stream = io.BytesIO()
+        configure("shop", stream=stream)
+        get_logger().info("rpc", method="/shop.v1.Shop/Buy", code="OK", replayed="")
+        get_logger().warning("peer.slow", seconds=2.5)
+        first, second = lines(stream)
+        assert first.pop("timestamp").endswith("Z")
+        assert first == {
+            "event": "rpc",
+            "method": "/shop.v1.Shop/Buy",
+            "code": "OK",
+            "replayed": "",
+            "level": "info",
+            "service": "shop",
+        }
+        assert (second["level"], second["seconds"]) == ("warning", 2.5)
+
+    def test_leaves_out_what_is_only_for_debugging(self) -> None:
+        stream = io.BytesIO()
+        configure("shop", stream=stream)
+        get_logger().debug("detail")
+        assert lines(stream) == []
+
+    def test_keeps_an_event_on_one_line_whatever_it_holds(self) -> None:
+        stream = io.BytesIO()
+        configure("shop", stream=stream)
+        get_logger().info("a\nb\u2028c\u0085", value=object)
+        [line] = lines(stream)
+        assert line["event"] == "a\nb\u2028c\u0085"
+        assert line["value"] == "<class 'object'>"
+
+    def test_shows_a_traceback_without_the_values_of_variables(self) -> None:
+        stream = io.BytesIO()
+        configure("shop", stream=stream)
+        payment_token = "tok_" + "visa"
+        try:
+            {}[len(payment_token)]
+        except KeyError:
+            get_logger().exception("rpc.failed")
+        [line] = lines(stream)
+        assert "KeyError: 8" in line["exception"]
+        assert payment_token not in stream.getvalue().decode()
+
+    def test_goes_to_standard_output(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stream = io.TextIOWrapper(io.BytesIO())
+        monkeypatch.setattr(sys, "stdout", stream)
+        configure("shop")
+        get_logger().info("listening")
+        assert isinstance(stream.buffer, io.BytesIO)
+        assert lines(stream.buffer)[0]["event"] == "listening"
+
+
+class TestOtherLibraries:
+    def test_tell_their_warnings_in_the_same_stream(self) -> None:
+        stream = io.BytesIO()
+        configure("shop", stream=stream)
+        logging.getLogger("grpc").error("call %s failed", 7)
+        logging.getLogger("alembic.runtime").info("Running upgrade")
+        [line] = lines(stream)
+        assert (line["event"], line["logger"], line["level"]) == ("call 7 failed", "grpc", "error")
+
+    def test_tell_their_exceptions(self) -> None:
+        stream = io.BytesIO()
+        configure("shop", stream=stream)
+        try:
+            {}["broken"]
+        except KeyError:
+            logging.getLogger("grpc").exception("poller")
+        assert "KeyError: 'broken'" in lines(stream)[0]["exception"]
+
+    def test_warn_into_the_log(self) -> None:
+        stream = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            configure("shop", stream=stream)
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+            logging.captureWarnings(capture=False)
+        assert "DeprecationWarning: old" in lines(stream)[0]["event"]
+
+
+class TestTerminal:
+    def test_gets_lines_for_people(self) -> None:
+        stream = Terminal()
+        configure("shop", stream=stream)
+        get_logger().info("listening", address="127.0.0.1:1")
+        shown = stream.getvalue().decode()
+        assert "listening" in shown
+        assert "\x1b[" in shown
+        assert not shown.startswith("{")
+
+    def test_gets_json_if_asked_for(self) -> None:
+        stream = Terminal()
+        configure("shop", json=True, stream=stream)
+        get_logger().info("listening")
+        assert lines(stream)[0]["event"] == "listening"
+
+    def test_lines_go_to_a_file_without_colours(self) -> None:
+        stream = io.BytesIO()
+        configure("shop", json=False, stream=stream)
+        secret = "tok_" + "visa"
+        try:
+            {}[len(secret)]
+        except KeyError:
+            get_logger().exception("rpc.failed")
+        shown = stream.getvalue().decode()
+        assert "KeyError: 8" in shown
+        assert "\x1b[" not in shown
+        assert secret not in shown
+
+
+def test_a_log_that_nobody_reads_any_more_fails_no_call() -> None:
+    stream = io.BytesIO()
+    configure("shop", stream=stream)
+    log = get_logger()
+    log.info("rpc")
+    stream.close()
+    log.info("rpc")
