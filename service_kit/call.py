@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 
 from service_kit.tracing import TraceContext
 
+# The one role that sees only what is its own.
 CUSTOMER = "customer"
-SERVICE = "service"
-OPERATIONS = "operations"
-ORDER_SERVICE = "order_service"
 
 
 @dataclass(frozen=True)

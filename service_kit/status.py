@@ -123,7 +123,7 @@ def refusal_of(error: grpc.RpcError) -> Refusal:
         info = _detail(status, error_details_pb2.ErrorInfo)
         request = _detail(status, error_details_pb2.BadRequest)
     except (ValueError, DecodeError):  # code and details disagree, or are no details: not ours
-        return Refusal(code=failed.code(), reason="", message=failed.details(), metadata={})
+        return Refusal(code=failed.code(), reason="", message=failed.details() or "", metadata={})
     return Refusal(
         code=failed.code(),
         reason=info.reason if info.domain == DOMAIN else "",

@@ -35,40 +35,45 @@ def problems(root: Path) -> list[str]:
         for requirement in _DEFINED.findall(spec.read_text("utf-8")):
             if requirement in defined:
                 found.append(f"{_shown(spec, root)}: {requirement} is defined twice")
-            defined.setdefault(requirement, spec.parent)
-        found += _tasks(spec.parent / "tasks.md", root, defined)
-    return found + _markers(root, defined)
+            defined.setdefault(requirement, spec)
+    for spec in specs:
+        found += _tasks(spec.with_name("tasks.md"), root, defined)
+    return [*found, *_markers(root, defined)]
 
 
-def _tasks(tasks: Path, root: Path, defined: dict[str, Path]) -> Iterator[str]:
-    where = _shown(tasks, root)
-    if not tasks.exists():
+def _tasks(file: Path, root: Path, defined: dict[str, Path]) -> Iterator[str]:
+    where = _shown(file, root)
+    if not file.exists():
         yield f"{where}: is missing"
         return
-    seen: set[str] = set()
-    covered: set[str] = set()
-    for task in _TASK.finditer(tasks.read_text("utf-8")):
-        name, text = task["id"], task["text"]
-        covered.update(_NAMED.findall(text))
-        if not _TASK_ID.fullmatch(name):
-            yield f"{where}: {name} is no task id like T001"
-        if name in seen:
-            yield f"{where}: {name} is used twice"
-        for needed in _TASK_ID.findall(" ".join(_AFTER.findall(text))):
-            if needed not in seen:
-                yield f"{where}: {name} comes before {needed}, which it needs"
-        seen.add(name)
-        if task["done"] == "x":
-            for path in _PATH.findall(text):
-                if not any(root.glob(path.rstrip("/"))):
-                    yield f"{where}: {name} is done, but there is no {path}"
+    text = file.read_text("utf-8")
+    seen: list[str] = []
+    for task in _TASK.finditer(text):
+        yield from (f"{where}: {problem}" for problem in _task(task, seen, root))
+        seen.append(task["id"])
     if len(seen) < TASKS_MIN:
         yield f"{where}: has {len(seen)} tasks, fewer than {TASKS_MIN}"
-    for requirement, folder in defined.items():
-        if folder == tasks.parent and requirement not in covered:
-            yield f"{where}: no task is for {requirement}"
-    for requirement in sorted(covered - set(defined)):
+    planned = {name for task in _TASK.finditer(text) for name in _NAMED.findall(task["text"])}
+    for requirement in sorted(planned - set(defined)):
         yield f"{where}: {requirement} is in no spec.md"
+    for requirement, spec in defined.items():
+        if spec.parent == file.parent and requirement not in planned:
+            yield f"{where}: no task is for {requirement}"
+
+
+def _task(task: re.Match[str], seen: Sequence[str], root: Path) -> Iterator[str]:
+    name, text = task["id"], task["text"]
+    if not _TASK_ID.fullmatch(name):
+        yield f"{name} is no task id like T001"
+    if name in seen:
+        yield f"{name} is used twice"
+    for needed in _TASK_ID.findall(" ".join(_AFTER.findall(text))):
+        if needed not in seen:
+            yield f"{name} comes before {needed}, which it needs"
+    if task["done"] == "x":
+        for path in _PATH.findall(text):
+            if not any(root.glob(path.rstrip("/"))):
+                yield f"{name} is done, but there is no {path}"
 
 
 def _markers(root: Path, defined: dict[str, Path]) -> Iterator[str]:
@@ -82,9 +87,9 @@ def _markers(root: Path, defined: dict[str, Path]) -> Iterator[str]:
                 tested.add(requirement)
             else:
                 yield f"{where}: {requirement} is in no spec.md"
-    for requirement, folder in defined.items():
+    for requirement, spec in defined.items():
         if requirement not in tested:
-            yield f"{_shown(folder / 'spec.md', root)}: no test is for {requirement}"
+            yield f"{_shown(spec, root)}: no test is for {requirement}"
 
 
 def _named_by(file: Path) -> Iterator[tuple[int, str | None]]:

@@ -39,7 +39,7 @@ from order_service.domain.payment_operation import (
 )
 from order_service.domain.state_machine import OrderAction
 from service_kit.clock import Clock
-from service_kit.errors import ConcurrentUpdate
+from service_kit.errors import ConcurrentUpdate, StorageUnavailable
 from service_kit.idempotency.record import KeyedRequest, Reply
 
 ABANDONED_AFTER: Final = timedelta(seconds=5)
@@ -65,12 +65,12 @@ class Settlement:
         written yet; PaymentInvariantBroken if it contradicts the order.
         """
         unknown = PaymentOutcomeUnknown(order_id=operation.order_id, operation=operation.kind.value)
-        if isinstance(answer, Unknown):
-            self._store.transact(lambda work: self._release(work, operation))
-            raise unknown
         try:
+            if isinstance(answer, Unknown):
+                self._store.transact(lambda work: self._release(work, operation))
+                raise unknown
             return self._store.transact(lambda work: self._write(work, operation.id, answer))
-        except ConcurrentUpdate:
+        except (ConcurrentUpdate, StorageUnavailable):
             # The intent is committed and the remote call was made: not "nothing was changed".
             raise unknown from None
 

@@ -35,6 +35,7 @@ from order_service.domain.order import Order
 from order_service.domain.payment_operation import PaymentOperation
 from service_kit import call
 from service_kit.database import transaction_is_open
+from service_kit.errors import FieldViolation
 from service_kit.status import refusal_of
 
 # Left over for this service to write the outcome down.
@@ -118,7 +119,8 @@ class GrpcPayments:
         except grpc.RpcError as error:
             refusal = refusal_of(error)
             if refusal.code is grpc.StatusCode.INVALID_ARGUMENT and refusal.reason:
-                return Rejected(refusal.violations)
+                wrong = FieldViolation("payment_token", refusal.message)
+                return Rejected(refusal.violations or (wrong,))
             return self._unknown("ProcessPayment", error)
         return _charge_answer(response.payment)
 
@@ -204,7 +206,7 @@ class GrpcPayments:
         timeout = min(serving.remaining_seconds() - RESERVE_SECONDS, TIMEOUT_MAX_SECONDS)
         metadata = [
             ("x-actor-id", "order-service"),
-            ("x-actor-role", call.ORDER_SERVICE),
+            ("x-actor-role", "order_service"),
             ("traceparent", serving.trace.traceparent()),
         ]
         if person := actor.on_behalf_of or actor.id:

@@ -42,10 +42,11 @@ part; with the proto/ folder of that version, or its released image, at hand als
   buf breaking proto --against our-copy.binpb"""
 
 _RELEASE_HELP: Final = f"""\
-Builds the image of proto/ with buf and puts it in the place of {RELEASED}. CHANGELOG.md has to
-tell of it: the newest section that says anything (an empty '## [Unreleased]' is passed over)
-needs a '### Contract' part with at least one bullet, and that part has to name every RPC that
-is new, removed or promises something else. Run it in the root folder of the project."""
+Builds the image of proto/ with buf and puts it in the place of {RELEASED}.
+
+CHANGELOG.md has to tell of it: the newest section that says anything (an empty '## [Unreleased]'
+is passed over) needs a '### Contract' part with at least one bullet, and that part has to name
+every RPC that is new, removed or promises something else. Run it in the project's root folder."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from service_kit import card_data
 from service_kit.call import Call, Principal, serving
@@ -26,13 +26,14 @@ from service_kit.tracing import TraceContext
 REQUEST_BYTES_MAX: Final = 64 * 1024
 DEADLINE_DEFAULT_SECONDS: Final = 10.0
 DEADLINE_MAX_SECONDS: Final = 30.0
+_YEAR_SECONDS: Final = 365 * 24 * 3600
 
 TRACE_ID: Final = "x-trace-id"
 REPLAYED: Final = "idempotency-replayed"
 
 _NOBODY: Final = Principal(role="", id="")
 
-Handler = Callable[[Any, grpc.ServicerContext], Message]
+Handler = Callable[[bytes, grpc.ServicerContext], bytes]
 # Generic in its stubs only. None stands for an unknown method.
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
@@ -44,9 +45,7 @@ class CallInterceptor(grpc.ServerInterceptor):
     without a row is a bug: it is logged with its traceback and told as INTERNAL.
     """
 
-    def __init__(
-        self, *, contracts: Mapping[str, MethodContract], error_table: ErrorTable
-    ) -> None:
+    def __init__(self, *, contracts: Mapping[str, MethodContract], error_table: ErrorTable) -> None:
         self._contracts = contracts
         self._error_table = error_table
         self._log = structlog.get_logger()
@@ -67,30 +66,32 @@ class CallInterceptor(grpc.ServerInterceptor):
             return handler
         wrapped = grpc.unary_unary_rpc_method_handler(
             self._unary(contract, handler),
-            # Bytes come in as they are: those that do not parse are refused in there, with
-            # details, rather than by grpc, without.
+            # Bytes come in and go out as they are: what cannot be read or written is told in
+            # there, with details, rather than by grpc, without.
             request_deserializer=None,
-            response_serializer=handler.response_serializer,
+            response_serializer=None,
         )
         return self._wrapped.setdefault(method, wrapped)
 
     def _unary(self, contract: MethodContract, handler: RpcHandler) -> Handler:
         assert handler is not None
-        behaviour, deserialize = handler.unary_unary, handler.request_deserializer
+        behaviour = handler.unary_unary
+        deserialize, serialize = handler.request_deserializer, handler.response_serializer
         assert behaviour is not None
+        assert serialize is not None
 
-        def serve(body: bytes, context: grpc.ServicerContext) -> Message:
+        def serve(body: bytes, context: grpc.ServicerContext) -> bytes:
             started = time.monotonic()
             metadata = _text_metadata(context)
             call = _begin(contract, metadata, context, started)
             trailers = [(TRACE_ID, call.trace.trace_id)]
             context.send_initial_metadata(tuple(trailers))
             status: Status | None = None
-            response: Message | None = None
+            reply = b""
             with serving(call):
                 try:
                     self._admit(call, contract, metadata)
-                    response = behaviour(_parsed(body, deserialize), context)
+                    reply = serialize(behaviour(_parsed(body, deserialize), context))
                 except Exception as error:  # noqa: BLE001 - the table knows it, or it is a bug
                     status = self._status(error, call)
             if call.replayed_from:
@@ -99,14 +100,11 @@ class CallInterceptor(grpc.ServerInterceptor):
             if status is not None:
                 abort(context, status, trailers)
             context.set_trailing_metadata(tuple(trailers))
-            assert response is not None
-            return response
+            return reply
 
         return serve
 
-    def _admit(
-        self, call: Call, contract: MethodContract, metadata: Mapping[str, str]
-    ) -> None:
+    def _admit(self, call: Call, contract: MethodContract, metadata: Mapping[str, str]) -> None:
         call.principal = principal_of(metadata)
         call.on_behalf_of = on_behalf_of(metadata, call.principal)
         if call.principal.role not in contract.roles:
@@ -114,15 +112,15 @@ class CallInterceptor(grpc.ServerInterceptor):
             raise RoleNotAllowed(role=call.principal.role, method=name)
 
     def _status(self, error: Exception, call: Call) -> Status:
-        if isinstance(error, RecordedRefusal):
-            status = parse(error.status)
-        else:
-            known = self._error_table.status(error)
-            if known is None:
-                self._log.error(
-                    "rpc.failed", trace_id=call.trace.trace_id, exc_info=error
-                )
-            status = known or internal(call.trace.trace_id)
+        status: Status | None
+        try:
+            stored = error.status if isinstance(error, RecordedRefusal) else None
+            status = parse(stored) if stored else self._error_table.status(error)
+        except Exception as bug:  # noqa: BLE001 - an exception that its own row cannot tell
+            status, error = None, bug
+        if status is None:
+            self._log.error("rpc.failed", trace_id=call.trace.trace_id, exc_info=error)
+            status = internal(call.trace.trace_id)
         call.reason = reason_of(status)
         return status
 
@@ -151,9 +149,8 @@ def _begin(
     context: grpc.ServicerContext,
     started: float,
 ) -> Call:
-    # Without a deadline of the client's, grpc says None or an absurdly large number.
     remaining = context.time_remaining()
-    if remaining is None or remaining > 365 * 24 * 3600:
+    if remaining > _YEAR_SECONDS:  # grpc's way of saying that the client set no deadline
         remaining = DEADLINE_DEFAULT_SECONDS
     return Call(
         method=contract.method,

@@ -9,15 +9,18 @@ from collections.abc import Mapping
 from typing import Final
 
 from service_kit import card_data
-from service_kit.call import CUSTOMER, OPERATIONS, ORDER_SERVICE, SERVICE, Principal
+from service_kit.call import CUSTOMER, Principal
+from service_kit.contract.method_contracts import INSTALLED_NAMES
 from service_kit.errors import CredentialsMissing
 
 ACTOR_ID: Final = "x-actor-id"
 ACTOR_ROLE: Final = "x-actor-role"
 ON_BEHALF_OF: Final = "x-on-behalf-of"
 
-ROLES: Final = (CUSTOMER, SERVICE, OPERATIONS, ORDER_SERVICE)
-ORDER_SERVICE_ID: Final = "order-service"
+# The contract's roles, in its order.
+ROLES: Final = tuple(role for role in INSTALLED_NAMES.roles.values() if role)
+# A role that is named after a service belongs to that service, whose only id is its name.
+PEER_IDS: Final = {role: role.replace("_", "-") for role in ROLES if role.endswith("_service")}
 
 _ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
 
@@ -27,12 +30,10 @@ def principal_of(metadata: Mapping[str, str]) -> Principal:
     actor = _identifier(metadata, ACTOR_ID)
     role = metadata.get(ACTOR_ROLE, "")
     if role not in ROLES:
-        raise CredentialsMissing(
-            header=ACTOR_ROLE, problem=f"must be one of {', '.join(ROLES)}"
-        )
-    if (role == ORDER_SERVICE) != (actor == ORDER_SERVICE_ID):
-        problem = f"{ORDER_SERVICE_ID} is reserved for the role {ORDER_SERVICE}, and its only id"
-        raise CredentialsMissing(header=ACTOR_ID, problem=problem)
+        raise CredentialsMissing(header=ACTOR_ROLE, problem=f"must be one of {', '.join(ROLES)}")
+    if PEER_IDS.get(role, "") != (actor if actor in PEER_IDS.values() else ""):
+        reserved = ", ".join(f"{peer} for the role {role}" for role, peer in PEER_IDS.items())
+        raise CredentialsMissing(header=ACTOR_ID, problem=f"is reserved: {reserved}")
     return Principal(role=role, id=actor)
 
 
