@@ -1,5 +1,6 @@
 """The order service, put together from top to bottom."""
 
+from datetime import timedelta
 from typing import Final
 
 from order_service.application.archive_order import ArchiveOrder
@@ -45,7 +46,7 @@ def build(
     clock = clock or SystemClock()
     secret = load_secret(settings)
     database = Database(settings.effective_database_url(), pool_size=settings.database_pool_size)
-    store = SqlStore(database)
+    store = SqlStore(database, key_retention=timedelta(hours=settings.key_retention_hours))
     memory = reply_memory(
         settings,
         service="order-service",

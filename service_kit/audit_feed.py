@@ -23,9 +23,7 @@ from service_kit.database import Database
 _WAIT_SECONDS_MAX: Final = 1.0
 _POLL_SECONDS: Final = 0.005
 
-_HORIZON: Final = sa.text(
-    "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-)
+_HORIZON: Final = sa.text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
 _OLDEST: Final = sa.text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 
 
@@ -56,9 +54,7 @@ def read_in_order(
 
 def _wait_for_running_transactions(database: Database) -> bool:
     def number(statement: sa.TextClause) -> int:
-        return int(
-            database.read(lambda connection: connection.execute(statement).scalar_one())
-        )
+        return int(database.read(lambda connection: connection.execute(statement).scalar_one()))
 
     horizon = number(_HORIZON)
     give_up_at = time.monotonic() + _WAIT_SECONDS_MAX
@@ -73,9 +69,7 @@ def _gap_at(rows: Sequence[sa.Row[Any]], sequence: sa.Column[int], after: int) -
     return _contiguous(rows, sequence, after) < len(rows)
 
 
-def _contiguous(
-    rows: Sequence[sa.Row[Any]], sequence: sa.Column[int], after: int
-) -> int:
+def _contiguous(rows: Sequence[sa.Row[Any]], sequence: sa.Column[int], after: int) -> int:
     for position, row in enumerate(rows):
         if _number(row, sequence) != after + position + 1:
             return position

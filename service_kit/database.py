@@ -5,13 +5,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import psycopg
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import event, exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect, Engine
@@ -22,7 +23,6 @@ T = TypeVar("T")
 
 ATTEMPTS_MAX: Final = 5
 _PAUSE_SECONDS: Final = (0.005, 0.05)
-_POOL_TIMEOUT_SECONDS: Final = 3.0
 
 # Another transaction won: serialization_failure, deadlock_detected, lock_not_available,
 # unique_violation (https://www.postgresql.org/docs/current/errcodes-appendix.html).
@@ -49,7 +49,8 @@ _SQLITE_UNAVAILABLE: Final = frozenset(
     }
 )
 
-class RaceLost(Exception):  # noqa: N818 - a fact, like the others
+
+class RaceLost(Exception):
     """A row is not as it was when it was read: the transaction must be run again."""
 
 
@@ -64,25 +65,38 @@ def transaction_is_open() -> bool:
 class Database:
     """One database and its connection pool.
 
-    `url` is an SQLAlchemy URL of SQLite or PostgreSQL. All methods raise StorageUnavailable if
-    the database does not answer.
+    `url` is an SQLAlchemy URL of SQLite or PostgreSQL. A statement waits `lock_wait_seconds`
+    for other transactions, a caller `pool_wait_seconds` for a connection. All methods raise
+    StorageUnavailable if the database does not answer.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 16) -> None:
-        self._url = sa.make_url(url)
-        self.is_sqlite = self._url.get_backend_name() == "sqlite"
-        self._engine = (
-            _sqlite(self._url, pool_size)
-            if self.is_sqlite
-            else _postgres(self._url, pool_size)
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 16,
+        lock_wait_seconds: float = 2.0,
+        pool_wait_seconds: float = 3.0,
+    ) -> None:
+        parsed = sa.make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._engine = (_sqlite if self.is_sqlite else _postgres)(
+            parsed,
+            int(lock_wait_seconds * 1000),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=pool_wait_seconds,
+            # A failed statement is logged: its text may be, what it was about to store may not.
+            hide_parameters=True,
         )
         # SQLite has one writer at a time; waiting here is fair and cheap, in the file it is not.
-        self._writer: Any = threading.Lock() if self.is_sqlite else _NoLock()
+        self._writer: Any = threading.Lock() if self.is_sqlite else nullcontext()
         self._reader = (
             self._engine.execution_options(reads_only=True)
             if self.is_sqlite
             else self._engine.execution_options(isolation_level="AUTOCOMMIT")
         )
+        self._log = structlog.get_logger()
 
     @property
     def engine(self) -> Engine:
@@ -99,25 +113,26 @@ class Database:
         Raises ConcurrentUpdate if the race is lost five times, StorageUnavailable if the
         database does not answer or did not confirm.
         """
-        if _open.get():
-            raise AssertionError("a transaction inside a transaction")
-        connection_lost = False
+        assert not transaction_is_open(), "a transaction inside a transaction"
+        lost: exc.DBAPIError | None = None
         for attempt in range(ATTEMPTS_MAX):
             if attempt:
-                time.sleep(random.uniform(*_PAUSE_SECONDS) * attempt)
+                # Not in step with the transaction that won.
+                time.sleep(random.uniform(*_PAUSE_SECONDS) * attempt)  # noqa: S311
             try:
                 with self._writer, _marked_open(), self._engine.begin() as connection:
                     return work(connection)
             except RaceLost:
                 continue
-            except (exc.DBAPIError, exc.TimeoutError) as error:
-                if _is_conflict(error):
-                    continue
-                if not _is_unavailable(error):
-                    raise
-                connection_lost = True
-        if connection_lost:
-            raise StorageUnavailable
+            except exc.TimeoutError as error:  # the pool's: every connection is in use
+                raise self._unavailable(error) from error
+            except exc.DBAPIError as error:
+                if _is_unavailable(error):
+                    lost = error
+                elif not _is_conflict(error):
+                    raise _without_values(error) from None
+        if lost:
+            raise self._unavailable(lost) from lost
         raise ConcurrentUpdate(attempts=ATTEMPTS_MAX)
 
     def read(self, work: Callable[[Connection], T]) -> T:
@@ -125,10 +140,12 @@ class Database:
         try:
             with self._reader.connect() as connection:
                 return work(connection)
-        except (exc.DBAPIError, exc.TimeoutError) as error:
+        except exc.TimeoutError as error:
+            raise self._unavailable(error) from error
+        except exc.DBAPIError as error:
             if _is_unavailable(error) or _is_conflict(error):
-                raise StorageUnavailable from error
-            raise
+                raise self._unavailable(error) from error
+            raise _without_values(error) from None
 
     def ping(self) -> None:
         """Return if the database answers."""
@@ -138,10 +155,14 @@ class Database:
         """Close every pooled connection."""
         self._engine.dispose()
 
+    def _unavailable(self, error: exc.DBAPIError | exc.TimeoutError) -> StorageUnavailable:
+        # The caller learns that it is so; why is for those who run the database.
+        cause = getattr(error, "orig", error)
+        self._log.warning("database.unavailable", error=type(cause).__name__, problem=str(cause))
+        return StorageUnavailable()
 
-def insert_or_ignore(
-    connection: Connection, table: sa.Table, values: dict[str, Any]
-) -> bool:
+
+def insert_or_ignore(connection: Connection, table: sa.Table, values: dict[str, Any]) -> bool:
     """Insert the row unless its key exists. Say whether it was inserted.
 
     On PostgreSQL this waits for a concurrent insert of the same key to end; look the row up
@@ -158,9 +179,7 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(
-        self, value: datetime | None, dialect: Dialect
-    ) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Turn an aware moment into UTC. Raises ValueError for a naive one."""
         if value is None:
             return None
@@ -169,30 +188,16 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         utc = value.astimezone(UTC)
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
-    def process_result_value(
-        self, value: datetime | None, dialect: Dialect
-    ) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Give the moment its zone back."""
         if value is None:
             return None
-        return (
-            value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-        )
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def sorted_text(length: int) -> sa.String:
     """Make a text type that sorts by its bytes on both databases, as ids must."""
-    return sa.String(length).with_variant(
-        sa.String(length, collation="C"), "postgresql"
-    )
-
-
-class _NoLock:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
 
 
 @contextmanager
@@ -204,17 +209,15 @@ def _marked_open() -> Iterator[None]:
         _open.reset(token)
 
 
-def _sqlite(url: sa.URL, pool_size: int) -> Engine:
-    engine = sa.create_engine(
-        url, pool_size=pool_size, max_overflow=0, pool_timeout=_POOL_TIMEOUT_SECONDS
-    )
+def _sqlite(url: sa.URL, lock_wait_ms: int, **options: Any) -> Engine:
+    engine = sa.create_engine(url, **options)
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:
         # The driver's own transaction handling begins too late; ours is in `begin` below.
         connection.isolation_level = None
         for pragma in (
-            "busy_timeout = 2000",
+            f"busy_timeout = {lock_wait_ms}",
             "journal_mode = WAL",
             # An intent must survive a power cut before money moves: WAL alone would not do.
             "synchronous = FULL",
@@ -230,39 +233,45 @@ def _sqlite(url: sa.URL, pool_size: int) -> Engine:
     return engine
 
 
-def _postgres(url: sa.URL, pool_size: int) -> Engine:
+def _postgres(url: sa.URL, lock_wait_ms: int, **options: Any) -> Engine:
     return sa.create_engine(
         url,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=_POOL_TIMEOUT_SECONDS,
         isolation_level="READ COMMITTED",
         connect_args={
             "connect_timeout": 3,
-            "options": "-c timezone=UTC -c lock_timeout=2s -c statement_timeout=5s"
-            " -c idle_in_transaction_session_timeout=10s",
+            "options": f"-c timezone=UTC -c lock_timeout={lock_wait_ms}"
+            " -c statement_timeout=5s -c idle_in_transaction_session_timeout=10s",
         },
+        **options,
     )
 
 
-def _is_conflict(error: Exception) -> bool:
-    cause = getattr(error, "orig", None)
+def _is_conflict(error: exc.DBAPIError) -> bool:
+    cause = error.orig
     if isinstance(cause, psycopg.Error):
         return cause.sqlstate in _CONFLICT_SQLSTATES
     return _sqlite_code(cause) in _SQLITE_CONFLICTS
 
 
-def _is_unavailable(error: Exception) -> bool:
-    if isinstance(error, exc.TimeoutError):  # the pool's: every connection is in use
+def _is_unavailable(error: exc.DBAPIError) -> bool:
+    cause = error.orig
+    if error.connection_invalidated:
         return True
-    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
-        return True
-    cause = getattr(error, "orig", None)
     if isinstance(cause, psycopg.Error):
-        # Without an SQLSTATE it was the client library: no connection.
-        state = cause.sqlstate
-        return state is None or state.startswith(_UNAVAILABLE_SQLSTATE_CLASSES)
+        if cause.sqlstate is None:  # the client library's own: no connection, or a wrong value
+            return isinstance(cause, psycopg.OperationalError)
+        return cause.sqlstate.startswith(_UNAVAILABLE_SQLSTATE_CLASSES)
     return _sqlite_code(cause) in _SQLITE_UNAVAILABLE
+
+
+def _without_values(error: exc.DBAPIError) -> exc.DBAPIError:
+    """Return the error without what PostgreSQL adds to its sentence: the values of the row."""
+    cause = error.orig
+    if not isinstance(cause, psycopg.Error):
+        return error
+    bare = type(cause)(cause.diag.message_primary or str(cause))
+    told = type(error)(error.statement, None, bare, hide_parameters=True)
+    return told.with_traceback(error.__traceback__)
 
 
 def _sqlite_code(cause: object) -> int | None:

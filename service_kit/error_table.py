@@ -116,9 +116,7 @@ KIT_ROWS: Final[Mapping[type[Exception], ErrorRow]] = MappingProxyType(
             grpc.StatusCode.INVALID_ARGUMENT,
             "IDEMPOTENCY_KEY_REUSED",
             metadata=lambda e: {"method": e.method},
-            details=lambda _: _field_of(
-                "belongs to another request", "idempotency_key"
-            ),
+            details=lambda _: _field_of("belongs to another request", "idempotency_key"),
         ),
         errors.CredentialsMissing: ErrorRow(
             grpc.StatusCode.UNAUTHENTICATED,

@@ -63,9 +63,7 @@ class RequestInProgress(ServiceError):
     """The first call with this key is still running."""
 
     def __init__(self, *, method: str) -> None:
-        super().__init__(
-            f"the first {method} with this idempotency key is still running"
-        )
+        super().__init__(f"the first {method} with this idempotency key is still running")
         self.method = method
 
 

@@ -89,13 +89,16 @@ class PaymentOperations:
         check: Callable[[Order], Money | None],
         ask: Ask,
     ) -> Reply:
-        require_time_left()
-        owner_id = new_id("run_")
+        def begin() -> Reply | Opened:
+            # Each time anew: what was in the way may have taken long to settle.
+            require_time_left()
+            return self._store.transact(open_)
 
         def open_(work: Work) -> Reply | Opened:
             return self._open(work, command, kind, check, owner_id)
 
-        opened = self._once.unblocked(command.order_id, lambda: self._store.transact(open_))
+        owner_id = new_id("run_")
+        opened = self._once.unblocked(command.order_id, begin)
         if isinstance(opened, Reply):
             return opened
         answer = ask(opened)

@@ -37,7 +37,7 @@ from order_service.domain.payment_operation import (
     OperationStatus,
     PaymentOperation,
 )
-from order_service.domain.state_machine import OrderAction
+from order_service.domain.state_machine import OrderAction, OrderStatus
 from service_kit.clock import Clock
 from service_kit.errors import ConcurrentUpdate, StorageUnavailable
 from service_kit.idempotency.record import KeyedRequest, Reply
@@ -144,18 +144,22 @@ class Settlement:
     def _paid(
         self, work: Work, operation: PaymentOperation, order: Order, payment: PaymentFacts
     ) -> Reply:
-        if (payment.order_id, payment.amount) != (order.id, order.total):
+        paid_by_it = order.payment_id == payment.id
+        fits = paid_by_it or order.status is OrderStatus.CREATED
+        if not fits or (payment.order_id, payment.amount) != (order.id, order.total):
             raise PaymentInvariantBroken(order_id=order.id, payment_id=payment.id)
-        if order.payment_id == payment.id:
-            return self._done(work, operation, order)
-        order, entry = order.pay(payment_id=payment.id, by=operation.actor, at=self._clock.now())
+        entries: tuple[AuditEntry, ...] = ()
+        if not paid_by_it:
+            now = self._clock.now()
+            order, entry = order.pay(payment_id=payment.id, by=operation.actor, at=now)
+            entries = (entry,)
         if operation.kind is OperationKind.CHARGE:
-            return self._done(work, operation, order, entry)
+            return self._done(work, operation, order, *entries)
         # A cancellation that came too late: the money is there, so the order is paid.
         try:
             order.require(OrderAction.CANCEL)
         except Refusal as refusal:
-            return self._refused(work, operation, order, refusal, entry)
+            return self._refused(work, operation, order, refusal, *entries)
         raise AssertionError("a paid order that can be cancelled")
 
     def _done(

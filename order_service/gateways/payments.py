@@ -98,7 +98,7 @@ class GrpcPayments:
         self._ticket = sign_ticket
         self._log = structlog.get_logger()
         self._broken = False
-        channel.subscribe(self._watch, try_to_connect=False)
+        channel.subscribe(self._watch, try_to_connect=True)
 
     def require_available(self) -> None:
         """Raise PaymentServiceUnavailable if the connection is known to be broken."""

@@ -1,6 +1,7 @@
 """The order database: transactions over all of its tables."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from order_service.storage.operations import StoredOperations
 from order_service.storage.orders import StoredOrders
 from order_service.storage.tables import idempotency_keys, instance
 from service_kit.database import Database
-from service_kit.idempotency.keys import IdempotencyKeys
+from service_kit.idempotency.keys import RETENTION_MIN, IdempotencyKeys
 
 T = TypeVar("T")
 
@@ -20,8 +21,8 @@ T = TypeVar("T")
 class StoredWork:
     """One transaction over the order database."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.keys = IdempotencyKeys(connection, idempotency_keys)
+    def __init__(self, connection: Connection, *, key_retention: timedelta) -> None:
+        self.keys = IdempotencyKeys(connection, idempotency_keys, retention=key_retention)
         self.orders = StoredOrders(connection)
         self.operations = StoredOperations(connection)
         self.audit = StoredAudit(connection)
@@ -30,16 +31,17 @@ class StoredWork:
 class SqlStore:
     """The store on SQLite or PostgreSQL."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, key_retention: timedelta = RETENTION_MIN) -> None:
         self._database = database
+        self._key_retention = key_retention
 
     def transact(self, work: Callable[[Work], T]) -> T:
         """See service_kit.database.Database.transact."""
-        return self._database.transact(lambda connection: work(StoredWork(connection)))
+        return self._database.transact(lambda connection: work(self._work(connection)))
 
     def read(self, work: Callable[[Work], T]) -> T:
         """See service_kit.database.Database.read."""
-        return self._database.read(lambda connection: work(StoredWork(connection)))
+        return self._database.read(lambda connection: work(self._work(connection)))
 
     def audit_entries(self, *, after: int, order_id: str, limit: int) -> Sequence[StoredEntry]:
         """Read the history in order."""
@@ -49,3 +51,6 @@ class SqlStore:
         """Return the id that this database was given when it was made."""
         query = sa.select(instance.c.id)
         return str(self._database.read(lambda connection: connection.execute(query).scalar_one()))
+
+    def _work(self, connection: Connection) -> StoredWork:
+        return StoredWork(connection, key_retention=self._key_retention)

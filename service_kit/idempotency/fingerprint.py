@@ -4,7 +4,7 @@ import hashlib
 import json
 
 
-def fingerprint(method: str, **fields: object) -> bytes:
+def fingerprint(method: str, /, **fields: object) -> bytes:
     """Digest the method and its named fields with SHA-256.
 
     Fields that have their default (nothing, zero, empty) are left out, so that a client which

@@ -7,11 +7,12 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from service_kit.database import UtcDateTime, insert_or_ignore
+from service_kit.database import RaceLost, UtcDateTime, insert_or_ignore
 from service_kit.errors import IdempotencyKeyReused, RequestInProgress
 from service_kit.idempotency.record import DATABASE, KeyedRequest, Reply
 
 LEASE: Final = timedelta(seconds=15)
+RETENTION_MIN: Final = timedelta(hours=24)
 
 
 def idempotency_keys_table(metadata: sa.MetaData) -> sa.Table:
@@ -45,11 +46,18 @@ class Claim:
 
 
 class IdempotencyKeys:
-    """The key rows, within one transaction."""
+    """The key rows, within one transaction.
 
-    def __init__(self, connection: Connection, table: sa.Table) -> None:
+    A key is forgotten once its final reply, or its last use without one, is older than
+    `retention`; one that has begun an operation and has no reply yet is never forgotten.
+    """
+
+    def __init__(
+        self, connection: Connection, table: sa.Table, *, retention: timedelta = RETENTION_MIN
+    ) -> None:
         self._connection = connection
         self._table = table
+        self._retention = retention
 
     def claim(self, request: KeyedRequest, *, owner_id: str, now: datetime) -> Claim:
         """Take the key and lock its row until the transaction ends.
@@ -63,6 +71,9 @@ class IdempotencyKeys:
         if insert_or_ignore(self._connection, self._table, self._new_row(request, owner_id, now)):
             return Claim()
         row = self._lock(request)
+        if self._is_forgotten(row, now):
+            self._update(request, **_FORGOTTEN, **self._new_row(request, owner_id, now))
+            return Claim()
         if (row.method, bytes(row.fingerprint)) != (
             request.method,
             request.fingerprint,
@@ -97,9 +108,17 @@ class IdempotencyKeys:
         """End the lease: a repeat may take over at once."""
         self._update(request, lease_until=now, used_at=now)
 
+    def _is_forgotten(self, row: Row[tuple[object, ...]], now: datetime) -> bool:
+        if row.reply is None and row.operation_id is not None:
+            return False
+        return bool((row.replied_at or row.used_at) < now - self._retention)
+
     def _lock(self, request: KeyedRequest) -> Row[tuple[object, ...]]:
         query = sa.select(self._table).where(*self._scope(request)).with_for_update()
-        return self._connection.execute(query).one()
+        row = self._connection.execute(query).one_or_none()
+        if row is None:  # it was there a moment ago, and was forgotten since
+            raise RaceLost
+        return row
 
     def _update(self, request: KeyedRequest, **values: object) -> None:
         statement = sa.update(self._table).where(*self._scope(request)).values(**values)
@@ -124,6 +143,9 @@ class IdempotencyKeys:
             "lease_until": now + LEASE,
             "used_at": now,
         }
+
+
+_FORGOTTEN: Final = {"operation_id": None, "reply_ok": None, "reply": None, "replied_at": None}
 
 
 def _is_live(lease_until: datetime, now: datetime) -> bool:

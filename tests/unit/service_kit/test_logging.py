@@ -13,6 +13,8 @@ import structlog
 
 from service_kit.logging import configure, get_logger
 
+NOTHING: dict[object, str] = {}
+
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
@@ -70,7 +72,7 @@ class TestJson:
         configure("shop", stream=stream)
         payment_token = "tok_" + "visa"
         try:
-            {}[len(payment_token)]
+            NOTHING[len(payment_token)]
         except KeyError:
             get_logger().exception("rpc.failed")
         [line] = lines(stream)
@@ -99,7 +101,7 @@ class TestOtherLibraries:
         stream = io.BytesIO()
         configure("shop", stream=stream)
         try:
-            {}["broken"]
+            NOTHING["broken"]
         except KeyError:
             logging.getLogger("grpc").exception("poller")
         assert "KeyError: 'broken'" in lines(stream)[0]["exception"]
@@ -135,7 +137,7 @@ class TestTerminal:
         configure("shop", json=False, stream=stream)
         secret = "tok_" + "visa"
         try:
-            {}[len(secret)]
+            NOTHING[len(secret)]
         except KeyError:
             get_logger().exception("rpc.failed")
         shown = stream.getvalue().decode()
