@@ -53,7 +53,9 @@ def build(
         instance=store.instance_id,
         mac_key=secret.derive("order-replies"),
     )
-    closers = [memory.close, database.close]
+    # Of its own, so that a busy pool does not pass for a database that is gone.
+    probe = Database(settings.effective_database_url(), pool_size=1)
+    closers = [memory.close, database.close, probe.close]
 
     sign_ticket = ticket_signer(secret.derive(KEY_PURPOSE))
     codec = Codec(sign_ticket=sign_ticket, page_tokens=PageTokens(secret.derive("order-pages")))
@@ -89,7 +91,7 @@ def build(
         interceptors=[
             CallInterceptor(contracts=method_contracts(SERVICE), error_table=ERROR_TABLE)
         ],
-        ping=database.ping,
+        ping=probe.ping,
         closers=closers,
         threads=settings.threads,
         drain_seconds=settings.drain_seconds,

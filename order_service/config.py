@@ -20,3 +20,6 @@ class Settings(ServiceSettings):
         "HOST:PORT, or any gRPC target",
         min_length=1,
     )
+    key_retention_hours: int = setting(
+        24, "How long an idempotency key is remembered", "24 to 8760 hours", ge=24, le=8760
+    )

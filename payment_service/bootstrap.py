@@ -49,7 +49,9 @@ def build(
         instance=store.instance_id,
         mac_key=secret.derive("payment-replies"),
     )
-    closers = [memory.close, database.close]
+    # Of its own, so that a busy pool does not pass for a database that is gone.
+    probe = Database(settings.effective_database_url(), pool_size=1)
+    closers = [memory.close, database.close, probe.close]
 
     tickets = TicketReader(secret.derive(KEY_PURPOSE))
     codec = Codec(read_ticket=tickets.read, page_tokens=PageTokens(secret.derive("payment-pages")))
@@ -101,7 +103,7 @@ def build(
         interceptors=[
             CallInterceptor(contracts=method_contracts(SERVICE), error_table=ERROR_TABLE)
         ],
-        ping=database.ping,
+        ping=probe.ping,
         closers=closers,
         threads=settings.threads,
         drain_seconds=settings.drain_seconds,

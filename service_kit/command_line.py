@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from sqlalchemy.exc import OperationalError
+
 from service_kit import logging
 from service_kit.errors import StorageUnavailable
-from service_kit.migrations import pending, upgrade
+from service_kit.migrations import SchemaUnknown, pending, upgrade
 from service_kit.secrets import SecretUnusable, private_folder
 from service_kit.server import CannotListen, Server, run_until_signal
 from service_kit.settings import ServiceSettings, SettingsError, describe, load
@@ -43,11 +45,13 @@ class Program(Generic[S]):
         logging.configure(self.module.replace("_", "-"), json=settings.json_logs())
         try:
             return self._migrate(settings) if options.migrate else self._serve(settings)
-        except (CannotListen, SecretUnusable) as error:
+        except (CannotListen, SchemaUnknown, SecretUnusable) as error:
             return _failed(str(error))
-        except StorageUnavailable:
+        except (StorageUnavailable, OperationalError):
             variable = self.settings.variable("database_url")
             return _failed(f"{variable}: the database does not answer")
+        except OSError as error:
+            return _failed(f"{error.filename}: {error.strerror}")
 
     def _serve(self, settings: S) -> int:
         if not settings.database_url:

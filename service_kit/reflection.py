@@ -55,6 +55,7 @@ def _v1_file() -> descriptor_pb2.FileDescriptorProto:
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
     old, file.name, file.package = f".{file.package}.", _V1_FILE, V1.rpartition(".")[0]
     new = f".{file.package}."
+    file.ClearField("options")
     for message in file.message_type:
         for field in message.field:
             # Set on a scalar, even to nothing, a type name makes the file invalid.

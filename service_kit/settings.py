@@ -162,9 +162,6 @@ class ServiceSettings(BaseSettings):
     replay_ttl_seconds: int = setting(
         60, "How long Redis keeps a reply", "1 to 86400 seconds", ge=1, le=86400
     )
-    key_retention_hours: int = setting(
-        24, "How long the database remembers an idempotency key", "24 to 8760 hours", ge=24, le=8760
-    )
     drain_seconds: float = setting(
         10.0, "How long running calls may take to finish on SIGTERM", "0 to 300", ge=0, le=300
     )

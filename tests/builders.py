@@ -3,13 +3,21 @@
 import secrets
 from typing import Any
 
+from google.protobuf.message import Message
+
 from checkout.money.v1 import money_pb2
 from checkout.order.v1 import order_service_pb2
+from checkout.payment.v1 import payment_service_pb2
 
 
 def new_key() -> str:
     """Make an idempotency key that nobody has used."""
     return f"key-{secrets.token_hex(8)}"
+
+
+def new_trace_id() -> str:
+    """Make a trace id that nobody has used."""
+    return secrets.token_hex(16)
 
 
 def money(minor_units: int, currency_code: str = "EUR") -> money_pb2.Money:
@@ -29,3 +37,20 @@ def new_order_items(total: int = 4000) -> list[order_service_pb2.NewOrderItem]:
         new_order_item(quantity=1, unit_price=money(total - 1500)),
         new_order_item(sku="TEE-M", name="T-shirt, M", quantity=2, unit_price=money(750)),
     ]
+
+
+def request_type(rpc: str) -> type[Message]:
+    """Return the class of an RPC's requests; names are unique across the two services."""
+    name = f"{rpc}Request"
+    found: type[Message] = getattr(order_service_pb2, name, None) or getattr(
+        payment_service_pb2, name
+    )
+    return found
+
+
+def new_request(rpc: str, **fields: Any) -> Any:
+    """Build a request, with a new key unless one is given or the RPC takes none."""
+    kind = request_type(rpc)
+    if "idempotency_key" in kind.DESCRIPTOR.fields_by_name:
+        fields.setdefault("idempotency_key", new_key())
+    return kind(**fields)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
+import pytest
 import structlog
 
 from service_kit.logging import configure
@@ -40,5 +41,13 @@ def captured_log() -> Iterator[CapturedLog]:
         yield CapturedLog(stream)
     finally:
         logging.captureWarnings(capture=False)
-        root.handlers, level = handlers, root.setLevel(level)
+        root.handlers = handlers
+        root.setLevel(level)
         structlog.reset_defaults()
+
+
+@pytest.fixture
+def log() -> Iterator[CapturedLog]:
+    """The log of everything that the test makes after asking for this."""
+    with captured_log() as log:
+        yield log

@@ -35,6 +35,7 @@ from payment_service.domain.audit import Actor
 from payment_service.domain.payment import Payment
 from payment_service.domain.state_machine import PaymentStatus, RefundStatus
 from service_kit.clock import Clock
+from service_kit.errors import ConcurrentUpdate
 from service_kit.idempotency.record import Reply
 
 
@@ -92,7 +93,11 @@ class Settlement:
                 record.payment.id, timeout_seconds=seconds
             ),
         )
-        return self._store.transact(lambda work: self._record_charge(work, record, answer, by))
+        try:
+            return self._store.transact(lambda work: self._record_charge(work, record, answer, by))
+        except ConcurrentUpdate:
+            # The gateway was asked: not "nothing was changed". Whoever asks next writes it down.
+            return record
 
     def settle_refund(
         self, record: RefundRecord, payment: Payment, *, by: Actor, deadline: Deadline
@@ -108,7 +113,10 @@ class Settlement:
             send=lambda seconds: self._gateway.refund(give_back, timeout_seconds=seconds),
             look_up=lambda seconds: self._gateway.find_refund(refund.id, timeout_seconds=seconds),
         )
-        return self._store.transact(lambda work: self._record_refund(work, record, answer, by))
+        try:
+            return self._store.transact(lambda work: self._record_refund(work, record, answer, by))
+        except ConcurrentUpdate:
+            return record
 
     def _ask(
         self,

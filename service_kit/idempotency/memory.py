@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 import redis
 import structlog
@@ -90,14 +90,8 @@ class RedisReplyMemory:
 
     def recall(self, request: KeyedRequest) -> Reply | None:
         """Return the reply to exactly this request, if Redis has it and its MAC is right."""
-        if time.monotonic() < self._resume_at:
-            return None
-        try:
-            value = cast("bytes | None", self._redis.get(self._name(request)))
-        except redis.RedisError as error:
-            self._pause(error)
-            return None
-        if not value or len(value) <= _MAC_BYTES:
+        value = self._asked(lambda: self._redis.get(self._name(request)))
+        if not isinstance(value, bytes):
             return None
         mac, content = value[:_MAC_BYTES], value[_MAC_BYTES:]
         if not hmac.compare_digest(mac, self._mac(request, content)):
@@ -106,22 +100,24 @@ class RedisReplyMemory:
 
     def remember(self, request: KeyedRequest, reply: Reply) -> None:
         """Keep the final reply for the time to live."""
-        if time.monotonic() < self._resume_at:
-            return
         content = (_OK if reply.ok else _REFUSED) + reply.body
         value = self._mac(request, content) + content
-        try:
-            self._redis.set(self._name(request), value, ex=self._ttl_seconds)
-        except redis.RedisError as error:
-            self._pause(error)
+        self._asked(lambda: self._redis.set(self._name(request), value, ex=self._ttl_seconds))
 
     def close(self) -> None:
         """Close every connection."""
         self._redis.connection_pool.disconnect()
 
-    def _pause(self, error: redis.RedisError) -> None:
-        self._resume_at = time.monotonic() + self._pause_seconds
-        self._log.warning("redis.unavailable", error=type(error).__name__)
+    def _asked(self, command: Callable[[], object]) -> object:
+        if time.monotonic() < self._resume_at:
+            return None
+        try:
+            return command()
+        # The client stumbles in many ways over what is no Redis; none of them is the caller's.
+        except Exception as error:  # noqa: BLE001
+            self._resume_at = time.monotonic() + self._pause_seconds
+            self._log.warning("redis.unavailable", error=type(error).__name__)
+            return None
 
     def _name(self, request: KeyedRequest) -> str:
         scope = _joined(self._instance, request.role, request.caller, request.key)

@@ -7,20 +7,33 @@ import pytest
 
 from tests.integration.payment_service.desk import Desk, running_desk
 from tests.integration.payment_service.scripted_gateway import ScriptedGateway
+from tests.servers.postgres import PostgresServer
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """An empty database of each kind."""
-    fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
-    url: str = request.getfixturevalue(fixture)
-    return url
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A database of each kind. A module's tests share it: each has orders of its own."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('database') / 'payment.db'}"
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        url = server.create_database()
+        yield url
+        server.drop_database(url)
 
 
-@pytest.fixture
-def desk(database_url: str, tmp_path: Path) -> Iterator[Desk]:
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the gateway's ledger."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def desk(database_url: str, data_dir: Path) -> Iterator[Desk]:
     """The service with its simulated gateway."""
-    with running_desk(tmp_path, database_url) as desk:
+    with running_desk(data_dir, database_url) as desk:
         yield desk
 
 
@@ -31,7 +44,7 @@ def gateway() -> ScriptedGateway:
 
 
 @pytest.fixture
-def scripted(database_url: str, tmp_path: Path, gateway: ScriptedGateway) -> Iterator[Desk]:
-    """The service with the scripted gateway."""
-    with running_desk(tmp_path, database_url, gateway=gateway) as desk:
+def scripted(database_url: str, data_dir: Path, gateway: ScriptedGateway) -> Iterator[Desk]:
+    """The service with the scripted gateway, and a clock that the test may move."""
+    with running_desk(data_dir, database_url, gateway=gateway) as desk:
         yield desk

@@ -1,7 +1,7 @@
 """The payment service alone in this process, on a real socket, over a real database."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,10 @@ import jwt
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
-from checkout.payment.v1 import payment_audit_pb2, payment_pb2, payment_service_pb2_grpc
+from checkout.payment.v1 import payment_audit_pb2, payment_pb2
 from checkout.payment.v1 import payment_service_pb2 as pb
 from payment_service import bootstrap
+from payment_service.application.gateway_time import LEASE
 from payment_service.application.ports import Gateway
 from payment_service.config import Settings
 from payment_service.gateways.simulated_ledger import (
@@ -29,7 +30,8 @@ from service_kit.migrations import upgrade
 from service_kit.secrets import SecretKey
 from service_kit.server import Server
 from tests.builders import money, new_key
-from tests.checkout import ORDER_SERVICE, SECRET, Caller, Client
+from tests.checkout import SECRET
+from tests.client import ORDER_SERVICE, PAYMENT_SERVICE_NAME, Caller, Client
 from tests.clock import MovableClock
 
 T = TypeVar("T")
@@ -60,11 +62,11 @@ class Desk:
     database: Database
     clock: MovableClock
     ledger: SimulatedLedger
-    stub: payment_service_pb2_grpc.PaymentServiceStub
+    channel: grpc.Channel
 
     def as_(self, caller: Caller) -> Client:
         """Return a client that calls as somebody."""
-        return Client(self.stub, caller)
+        return Client(self.channel, PAYMENT_SERVICE_NAME, caller)
 
     @property
     def calls(self) -> Client:
@@ -151,6 +153,18 @@ class Desk:
         query = sa.select(payments).where(payments.c.order_id == order_id)
         return list(self.database.read(lambda connection: connection.execute(query).all()))
 
+    def lease(self, payment_id: str) -> None:
+        """Leave a payment behind as a call does that dies while it asks the gateway."""
+        self.write(
+            sa.update(payments)
+            .where(payments.c.id == payment_id)
+            .values(lease_until=self.clock.now() + LEASE)
+        )
+
+    def write(self, statement: sa.Executable) -> None:
+        """Execute a statement that the service never would."""
+        self.database.transact(lambda connection: connection.execute(statement))
+
     def refund_rows(self, payment_id: str) -> list[Row[Any]]:
         """Read a payment's refunds as they are stored."""
         query = sa.select(refunds).where(refunds.c.payment_id == payment_id)
@@ -185,7 +199,7 @@ def running_desk(
         database=Database(url),
         clock=clock,
         ledger=SimulatedLedger(chosen.effective_gateway_ledger()),
-        stub=payment_service_pb2_grpc.PaymentServiceStub(channel),
+        channel=channel,
     )
     try:
         yield desk
@@ -200,3 +214,10 @@ def at_once(actions: Sequence[Callable[[], T]]) -> list[T]:
     """Do everything at the same time, each on a thread of its own."""
     with ThreadPoolExecutor(len(actions)) as threads:
         return [future.result() for future in [threads.submit(action) for action in actions]]
+
+
+@contextmanager
+def meanwhile(action: Callable[[], T]) -> Iterator[Future[T]]:
+    """Do something on another thread during the block; it is over when the block is."""
+    with ThreadPoolExecutor(1) as thread:
+        yield thread.submit(action)

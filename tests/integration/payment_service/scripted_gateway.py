@@ -5,13 +5,29 @@ from collections import deque
 
 from payment_service.application.ports import Answer, Charge, GiveBack, NotFound, Succeeded
 from service_kit.database import transaction_is_open
+from service_kit.ids import new_id
+
+
+class Held:
+    """A question that is answered only when the test says so."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._may_be_answered = threading.Event()
+
+    def wait_until_asked(self) -> None:
+        assert self._asked.wait(10), "the gateway was not asked"
+
+    def go_on(self) -> None:
+        self._may_be_answered.set()
+
+    def wait(self) -> None:
+        self._asked.set()
+        assert self._may_be_answered.wait(10), "a test forgot to let the gateway go on"
 
 
 class ScriptedGateway:
-    """Answers from a script, in its order; then approves. Remembers what it was asked.
-
-    While `held` is set nothing is answered.
-    """
+    """Answers from a script, in its order; then approves. Remembers what it was asked."""
 
     name = "scripted"
     accepted_tokens = "any token but tok_unknown"
@@ -21,15 +37,13 @@ class ScriptedGateway:
         self.asked: list[tuple[str, str]] = []
         self.timeouts: list[float] = []
         self.asked_inside_a_transaction = False
-        self.is_asked = threading.Event()
-        self._may_answer = threading.Event()
-        self._may_answer.set()
+        self._held: deque[Held] = deque()
 
-    def hold(self) -> None:
-        self._may_answer.clear()
-
-    def go_on(self) -> None:
-        self._may_answer.set()
+    def hold_next(self) -> Held:
+        """Answer the next question late. Its answer is taken from the script at once."""
+        held = Held()
+        self._held.append(held)
+        return held
 
     def accepts(self, payment_token: str) -> bool:
         return payment_token != "tok_unknown"
@@ -55,6 +69,12 @@ class ScriptedGateway:
         self.timeouts.append(timeout_seconds)
         self.asked_inside_a_transaction |= transaction_is_open()
         answer = self.answers.popleft() if self.answers else Succeeded(f"ref-{key}")
-        self.is_asked.set()
-        assert self._may_answer.wait(10), "a test forgot to let the gateway go on"
+        if self._held:
+            self._held.popleft().wait()
         return answer
+
+
+def own_references(*answers: Answer) -> list[Answer]:
+    """Return the answers with references that no other test's gateway has given."""
+    suffix = new_id("-")
+    return [Succeeded(a.reference + suffix) if isinstance(a, Succeeded) else a for a in answers]

@@ -6,6 +6,7 @@ import uuid
 import jwt
 import pytest
 from google.protobuf import field_mask_pb2, struct_pb2
+from google.rpc import error_details_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,6 +92,7 @@ class TestFindInText:
             "4006381333931",  # an article number, GTIN-13
             "20261122000007",  # begins with a year
             "+49 30 123456",
+            "42424242-4242-4242-a242-424242424242",  # a UUID that begins like a card number
             "2026-11-22T10:15:00.000000Z",
         ],
     )
@@ -155,3 +157,5 @@ class TestFind:
         struct[CARDS["visa"]] = "x"
         struct["y"] = CARDS["visa"]
         assert sorted(find(struct)) == ["fields", "fields[].string_value"]
+        details = error_details_pb2.ErrorInfo(metadata={"a": "b", "c": CARDS["visa"]})
+        assert find(details) == ["metadata"]

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -23,7 +24,7 @@ from tests.unit.service_kit.echo import (
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN  # type: ignore[attr-defined]
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Database:
@@ -51,13 +52,13 @@ def channel(database: Database) -> Iterator[grpc.Channel]:
 
 
 def check(channel: grpc.Channel, name: str) -> int:
-    stub = health_pb2_grpc.HealthStub(channel)
+    stub: Any = health_pb2_grpc.HealthStub(channel)
     request = health_pb2.HealthCheckRequest(service=name)
     return int(stub.Check(request, timeout=5).status)
 
 
 def watch(channel: grpc.Channel, name: str) -> Any:
-    stub = health_pb2_grpc.HealthStub(channel)
+    stub: Any = health_pb2_grpc.HealthStub(channel)
     return stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=20)
 
 
@@ -71,7 +72,7 @@ class TestCheck:
     def test_does_not_know_other_services(self, channel: grpc.Channel) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             check(channel, "checkout.order.v1.Other")
-        assert refused.value.code() is grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
     def test_follows_the_database(self, channel: grpc.Channel, database: Database) -> None:
         database.answers = False
@@ -144,26 +145,33 @@ class TestWatch:
     def test_survives_watchers_that_come_and_go_during_changes(self) -> None:
         """A watcher that leaves while others are being told must not lock the health up."""
         health = HealthService([NAME])
-        server = grpc.server(_pool(), options=[("grpc.so_reuseport", 0)])
+        server = grpc.server(ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 0)])
         health.add_to(server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        done = threading.Event()
+        enough = threading.Event()
 
         def flap() -> None:
-            for turn in range(400):
+            # Few enough to fit into the buffers of watchers that do not read.
+            for turn in range(4000):
                 health.set_serving(serving=turn % 2 == 0)
-            done.set()
+                if enough.is_set():
+                    break
 
-        flapping = threading.Thread(target=flap)
-        flapping.start()
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            while not done.is_set():
-                changes = watch(channel, "")
-                next(changes)
-                changes.cancel()
-            flapping.join(20)
+            staying = [watch(channel, "") for _ in range(8)]
+            assert {next(changes).status for changes in staying} == {NOT_SERVING}
+            flapping = threading.Thread(target=flap, daemon=True)
+            flapping.start()
+            for _ in range(100):
+                leaving = watch(channel, "")
+                next(leaving)
+                leaving.cancel()
+            enough.set()
+            flapping.join(10)
             assert not flapping.is_alive()
+            for changes in staying:
+                changes.cancel()
         health.enter_graceful_shutdown()
         server.stop(None).wait(5)
 
@@ -212,12 +220,6 @@ class TestHealthProbe:
 
     def test_may_be_stopped_before_it_was_started(self, database: Database) -> None:
         HealthProbe(database.ping, HealthService([])).stop()
-
-
-def _pool() -> Any:
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(1)
 
 
 def _context(*, alive: bool) -> Any:

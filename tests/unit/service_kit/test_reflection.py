@@ -1,6 +1,8 @@
 """Reflection tells the contract in both versions of its protocol."""
 
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -66,7 +68,7 @@ def test_describes_v1_with_v1s_own_types(channel: grpc.Channel, version: str) ->
 
 def test_streams_that_stay_open_take_no_thread_from_the_calls(version: str) -> None:
     with serving(a_server(Echo(), threads=1, drain_seconds=0.2)) as channel:
-        open_streams = [
+        open_streams: list[Any] = [
             channel.stream_stream(f"/{version}/ServerReflectionInfo")(_never()) for _ in range(6)
         ]
         assert get_order(channel)(order("ord_1"), timeout=5).order.id == "ord_1"
@@ -78,11 +80,9 @@ def test_can_be_switched_off(version: str) -> None:
     with serving(a_server(reflection=False)) as channel:
         with pytest.raises(grpc.RpcError) as refused:
             ask(channel, version, Request(list_services=""))
-        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def _never() -> Iterator[bytes]:
-    import threading
-
+def _never() -> Any:
     threading.Event().wait(2)
     yield from ()

@@ -222,11 +222,19 @@ _TRIGGERS = {
             BEGIN SELECT RAISE(ABORT, 'orders: what was agreed does not change'); END""",
         """CREATE TRIGGER orders_are_never_deleted BEFORE DELETE ON orders
             BEGIN SELECT RAISE(ABORT, 'orders are never deleted'); END""",
+        # INSERT OR REPLACE deletes what is in its way without firing the triggers of DELETE.
+        """CREATE TRIGGER orders_are_never_replaced BEFORE INSERT ON orders
+            WHEN EXISTS (SELECT 1 FROM orders WHERE id = NEW.id)
+            BEGIN SELECT RAISE(ABORT, 'orders are never replaced'); END""",
         """CREATE TRIGGER order_audit_entries_never_change BEFORE UPDATE ON order_audit_entries
             BEGIN SELECT RAISE(ABORT, 'order_audit_entries never change'); END""",
         """CREATE TRIGGER order_audit_entries_are_never_deleted
             BEFORE DELETE ON order_audit_entries
             BEGIN SELECT RAISE(ABORT, 'order_audit_entries are never deleted'); END""",
+        """CREATE TRIGGER order_audit_entries_are_never_replaced
+            BEFORE INSERT ON order_audit_entries
+            WHEN EXISTS (SELECT 1 FROM order_audit_entries WHERE sequence = NEW.sequence)
+            BEGIN SELECT RAISE(ABORT, 'order_audit_entries are never replaced'); END""",
     ),
     "postgresql": (
         """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$

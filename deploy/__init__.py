@@ -1,0 +1,1 @@
+"""Both services on one machine: the demo, the pair that `make serve` keeps, the README."""

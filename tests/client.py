@@ -1,0 +1,98 @@
+"""A client of either service that shows everything an answer consists of."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import grpc
+from google.protobuf import descriptor_pool, message_factory
+
+from tests.builders import new_request
+
+ORDER_SERVICE_NAME: Final = "checkout.order.v1.OrderService"
+PAYMENT_SERVICE_NAME: Final = "checkout.payment.v1.PaymentService"
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls, as the metadata of a call."""
+
+    role: str
+    id: str
+    extra: Metadata = ()
+
+    def metadata(self) -> list[tuple[str, str | bytes]]:
+        """Return the metadata of a call by this caller."""
+        return [("x-actor-role", self.role), ("x-actor-id", self.id), *self.extra]
+
+    def with_metadata(self, *pairs: tuple[str, str | bytes]) -> "Caller":
+        """Return the caller with more metadata."""
+        return replace(self, extra=(*self.extra, *pairs))
+
+
+ALICE = Caller("customer", "alice")
+BOB = Caller("customer", "bob")
+SHOP = Caller("service", "shop-backend")
+OPERATIONS = Caller("operations", "olga")
+ORDER_SERVICE = Caller("order_service", "order-service")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response, the bytes it came as, and the metadata before and after it."""
+
+    message: Any
+    body: bytes
+    initial: dict[str, Any]
+    trailers: dict[str, Any]
+
+    @property
+    def replayed(self) -> bool:
+        """Say whether it is a stored reply."""
+        return self.trailers.get("idempotency-replayed") == "true"
+
+
+class Client:
+    """Calls a service as somebody: `client.PayOrder(order_id=…)` returns the response.
+
+    A request that is built from fields gets a new idempotency key unless one is among them.
+    """
+
+    def __init__(self, channel: grpc.Channel, service: str, caller: Caller) -> None:
+        self._channel = channel
+        self._service = service
+        self._caller = caller
+
+    def __getattr__(self, rpc: str) -> Callable[..., Any]:
+        def call(request: Any = None, *, timeout: float | None = 20, **fields: Any) -> Any:
+            return self.answer(rpc, request, timeout=timeout, **fields).message
+
+        return call
+
+    def answer(
+        self, rpc: str, request: Any = None, *, timeout: float | None = 20, **fields: Any
+    ) -> Answer:
+        """Call the RPC and return everything that came back."""
+        if request is None:
+            request = new_request(rpc, **fields)
+        return self.send(rpc, request.SerializeToString(), timeout=timeout)
+
+    def send(self, rpc: str, body: bytes, *, timeout: float | None = 20) -> Answer:
+        """Call the RPC with these bytes."""
+        method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
+            f"/{self._service}/{rpc}", request_serializer=None, response_deserializer=None
+        )
+        metadata = tuple(self._caller.metadata())
+        reply, call = method.with_call(body, metadata=metadata, timeout=timeout)
+        return Answer(
+            message=self._response_type(rpc).FromString(reply),
+            body=reply,
+            initial=dict(call.initial_metadata()),
+            trailers=dict(call.trailing_metadata()),
+        )
+
+    def _response_type(self, rpc: str) -> Any:
+        service = descriptor_pool.Default().FindServiceByName(self._service)
+        return message_factory.GetMessageClass(service.methods_by_name[rpc].output_type)

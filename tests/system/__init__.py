@@ -1,0 +1,1 @@
+"""Both services together, over the wire."""
