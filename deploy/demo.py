@@ -3,12 +3,10 @@
 import os
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
-from deploy.processes import NotServing, Pair
+from deploy.processes import NotServing, Pair, running
 from deploy.screen import Screen, wants_colour
 from deploy.stage import Stage, Unexpected
 from deploy.story import tell
@@ -26,27 +24,26 @@ TRY_IT = (
 )
 
 
-def run(screen: Screen, story: Callable[[Stage], None] = tell) -> int:
+def run(
+    screen: Screen,
+    story: Callable[[Stage], None] = tell,
+    variables: Mapping[str, str] | None = None,
+) -> int:
     """Start both services, tell the story, end them. Returns the exit code."""
-    with tempfile.TemporaryDirectory(prefix="checkout-demo-") as folder:
-        pair = Pair(Path(folder))
-        started = time.monotonic()
-        try:
-            pair.start()
-            _introduce(screen, pair, time.monotonic() - started)
-            with Stage(pair, screen) as stage:
+    began = time.monotonic()
+    try:
+        with running(variables) as pair, Stage(pair, screen) as stage:
+            _introduce(screen, pair, time.monotonic() - began)
+            try:
                 story(stage)
-        except NotServing as error:
-            screen.heading(screen.styled(f"✗ {error}", "red"))
-            screen.line(error.log)
-            return 1
-        except Unexpected as error:
-            _explain(screen, pair, error)
-            return 1
-        finally:
-            pair.stop()
-        seconds = time.monotonic() - started
-    done = f"{screen.steps} steps, everything as expected, in {seconds:.1f} s"
+            except Unexpected as error:
+                _explain(screen, pair, error)
+                return 1
+    except NotServing as error:
+        screen.heading(screen.styled(f"✗ {error}", "red"))
+        screen.line(error.log)
+        return 1
+    done = f"{screen.steps} steps, everything as expected, in {time.monotonic() - began:.1f} s"
     screen.heading(screen.styled(f"✓ {done}", "green"))
     _invite(screen)
     return 0

@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -193,6 +195,18 @@ class Pair:
         for process in self.processes:
             process.terminate()
         return [process.stop() for process in self.processes]
+
+
+@contextmanager
+def running(variables: Mapping[str, str] | None = None) -> Iterator[Pair]:
+    """Run both services over a folder that goes when they end. Raises NotServing."""
+    with tempfile.TemporaryDirectory(prefix="checkout-") as folder:
+        pair = Pair(Path(folder), variables)
+        try:
+            pair.start()
+            yield pair
+        finally:
+            pair.stop()
 
 
 def without_settings(variables: Mapping[str, str]) -> dict[str, str]:

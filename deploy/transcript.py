@@ -6,25 +6,27 @@ output.
 
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 _FENCE: Final = re.compile(
-    r"^```sh\n(?P<commands>.*?)^```\n(?:\n```(?:text|json)\n(?P<output>.*?)^```\n)?", re.M | re.S
+    r"^```sh\n(?P<commands>.*?)^```\n(?:\n```(?:text|json)\n(?P<output>.*?)^```\n)?",
+    re.MULTILINE | re.DOTALL,
 )
 # Stands in no output: the record separator of ASCII.
 _SEPARATOR: Final = "\x1e"
 _SECONDS: Final = 60
 
-# What differs from run to run, and what stands for it in a comparison.
-_MASKS: Final = (
-    (re.compile(r"\b(ord|pay|ref)_[0-9a-f]{32}\b"), r"\1_ID"),
-    (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]+"), "TICKET"),
-    (re.compile(r"\b[0-9a-f]{32}\b"), "TRACE"),
-    (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "TIME"),
-    (re.compile(r"\b127\.0\.0\.1:\d+\b"), "ADDRESS"),
-    (re.compile(r"\b\d+(\.\d+)? s\b"), "SECONDS"),
+# What differs from run to run. What is told apart is numbered, so that two that were the same
+# must be the same again.
+_VARYING: Final = re.compile(
+    r"(?P<ID>\b(?:ord|pay|ref)_[0-9a-f]{32}\b)"
+    r"|(?P<TRACE>\b[0-9a-f]{32}\b)"
+    r"|(?P<TICKET>\beyJ[\w-]+\.[\w-]+\.[\w-]+)"
+    r"|(?P<ADDRESS>\b127\.0\.0\.1:\d+\b)"
+    r"|(?P<time>\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)"
+    r"|(?P<seconds>\b\d+\.\d+ ?s\b)"
 )
 
 
@@ -39,18 +41,15 @@ def outputs_of(page: str) -> list[str | None]:
 
 
 def with_outputs(page: str, outputs: Sequence[str]) -> str:
-    """Return the page with these outputs, where it shows any that differ in more than a mask."""
-    fresh = iter(outputs)
-
-    def replaced(block: re.Match[str]) -> str:
-        output, shown = next(fresh), block["output"]
-        if shown is None or masked(shown) == masked(output):
-            return block[0]
-        start = block.start("output") - block.start()
-        end = block.end("output") - block.start()
-        return block[0][:start] + output + block[0][end:]
-
-    return _FENCE.sub(replaced, page)
+    """Return the page with these outputs, if they differ in more than ids, times and ports."""
+    blocks = list(_FENCE.finditer(page))
+    shown = [(b, new) for b, new in zip(blocks, outputs, strict=True) if b["output"] is not None]
+    if masked(_joined(b["output"] for b, _ in shown)) == masked(_joined(new for _, new in shown)):
+        return page
+    # From the end, so that the places of those before stay as they are.
+    for block, new in reversed(shown):
+        page = page[: block.start("output")] + new + page[block.end("output") :]
+    return page
 
 
 def play(commands: Sequence[str], *, folder: Path, addresses: Mapping[str, str]) -> list[str]:
@@ -80,6 +79,16 @@ def play(commands: Sequence[str], *, folder: Path, addresses: Mapping[str, str])
 
 def masked(text: str) -> str:
     """Return the text without what differs from run to run: ids, tickets, times, addresses."""
-    for pattern, mask in _MASKS:
-        text = pattern.sub(mask, text)
-    return text
+    seen: dict[str, str] = {}
+
+    def mask(found: re.Match[str]) -> str:
+        kind = str(found.lastgroup)
+        if kind.islower():
+            return kind
+        return seen.setdefault(found[0], f"{kind}-{len(seen)}")
+
+    return _VARYING.sub(mask, text)
+
+
+def _joined(outputs: Iterable[str]) -> str:
+    return _SEPARATOR.join(outputs)

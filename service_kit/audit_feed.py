@@ -23,8 +23,14 @@ from service_kit.database import Database
 _WAIT_SECONDS_MAX: Final = 1.0
 _POLL_SECONDS: Final = 0.005
 
-_HORIZON: Final = sa.text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
-_OLDEST: Final = sa.text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+# Every transaction that writes holds the lock of its own id until it is over and visible. A
+# snapshot would not do: it ends with the last id that is over, and younger ones run beyond it.
+_RUNNING: Final = sa.text(
+    "SELECT lock.transactionid::text FROM pg_locks AS lock"
+    " JOIN pg_stat_activity AS session USING (pid)"
+    " WHERE lock.locktype = 'transactionid' AND lock.mode = 'ExclusiveLock'"
+    " AND session.datname = current_database()"
+)
 
 
 def read_in_order(
@@ -53,15 +59,16 @@ def read_in_order(
 
 
 def _wait_for_running_transactions(database: Database) -> bool:
-    def number(statement: sa.TextClause) -> int:
-        return int(database.read(lambda connection: connection.execute(statement).scalar_one()))
+    def running() -> set[str]:
+        return set(database.read(lambda connection: connection.execute(_RUNNING).scalars().all()))
 
-    horizon = number(_HORIZON)
+    waited_for = running()
     give_up_at = time.monotonic() + _WAIT_SECONDS_MAX
-    while number(_OLDEST) < horizon:
+    while waited_for:
         if time.monotonic() > give_up_at:
             return False
         time.sleep(_POLL_SECONDS)
+        waited_for &= running()
     return True
 
 

@@ -1,7 +1,10 @@
 """The time, as something that can be passed in."""
 
-from datetime import UTC, datetime
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+# How far apart two replicas may believe to be, and two looks at one clock around a wait are.
+CLOCK_SKEW_MAX: Final = timedelta(seconds=5)
 
 
 class Clock(Protocol):

@@ -170,7 +170,9 @@ def insert_or_ignore(connection: Connection, table: sa.Table, values: dict[str, 
     """
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(table).values(values).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount == 1
+    # Without the option the count is gone with the driver's cursor, and reads as -1.
+    options = {"preserve_rowcount": True}
+    return connection.execute(statement, execution_options=options).rowcount == 1
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):

@@ -103,6 +103,8 @@ class ProcessPayment:
                 return known, known.reply is None
             taken = self._settlement.take_payment(work, known)
             return taken or known, taken is not None
+        if other := work.refunds.by_key(request.role, request.caller, request.key):
+            raise IdempotencyKeyReused(method=other.request.method)
         reason = None
         if sealed:
             reason = VoidReason.ORDER_SEALED

@@ -1,6 +1,7 @@
 """Give money back: reserve the amount, ask the gateway, record the outcome."""
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from payment_service.application.gateway_time import LEASE, require_gateway_time
 from payment_service.application.ports import Deadline, RefundRecord, Replies, Store, Work
@@ -16,6 +17,9 @@ from service_kit.errors import FieldViolation, IdempotencyKeyReused, InvalidRequ
 from service_kit.idempotency.memory import ReplyMemory
 from service_kit.idempotency.record import DATABASE, KeyedRequest, Reply
 from service_kit.ids import new_id
+
+# The only other method whose callers choose a key.
+PROCESS_PAYMENT: Final = "ProcessPayment"
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class RefundPayment:
         known = work.refunds.by_key(request.role, request.caller, request.key)
         if known and known.request.fingerprint != request.fingerprint:
             raise IdempotencyKeyReused(method=request.method)
+        if known is None and work.payments.by_key(request.role, request.caller, request.key):
+            raise IdempotencyKeyReused(method=PROCESS_PAYMENT)
         if locked is None:
             raise PaymentNotFound(payment_id=command.payment_id)
         payment = locked.payment

@@ -149,5 +149,6 @@ _FORGOTTEN: Final = {"operation_id": None, "reply_ok": None, "reply": None, "rep
 
 
 def _is_live(lease_until: datetime, now: datetime) -> bool:
-    # A lease further ahead than its maximum was written by a clock that has since been set back.
-    return now < lease_until <= now + LEASE
+    # A lease much further ahead than its maximum was written by a clock that has since been set
+    # back; a little further, by a call that looked at its clock after this one did.
+    return now < lease_until <= now + LEASE + CLOCK_SKEW_MAX

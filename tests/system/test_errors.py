@@ -92,8 +92,8 @@ def test_a_reason_is_told_as_the_contract_shows_it(
     assert refusal.metadata.keys() == example["metadata"].keys()
     assert all(refusal.metadata.values()) or reason == "INVALID_TRANSITION"
     told = [detail.TypeName() for detail in refusal.status.details]
-    expected = [rpc.ErrorInfo, *DETAILS[reason]]
-    assert told == [kind.DESCRIPTOR.full_name for kind in expected]
+    beside = [kind.DESCRIPTOR.full_name for kind in DETAILS[reason]]
+    assert told == [rpc.ErrorInfo.DESCRIPTOR.full_name, *beside]
     trace_id = refusal.trailers["x-trace-id"]
     assert refusal.initial["x-trace-id"] == trace_id
     assert len(trace_id) == 32

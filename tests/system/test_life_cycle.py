@@ -1,6 +1,6 @@
 """Five arrows and no other: every status against every RPC that changes an order."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import grpc
 import pytest
@@ -143,6 +143,6 @@ def test_the_history_of_every_order_is_a_path_along_the_arrows(each_checkout: Ch
         entries = each_checkout.history(order.id)
         assert (entries[0].from_status, entries[0].to_status) == ("", "created")
         assert {(e.from_status, e.to_status) for e in entries[1:]} <= arrows
-        for one, following in zip(entries, entries[1:], strict=False):
+        for one, following in pairwise(entries):
             assert following.from_status == one.to_status
         assert entries[-1].to_status == status.value

@@ -126,11 +126,20 @@ class ScriptedPayments:
         """Let a pending payment end."""
         self._payment(payment_id).status = status
 
+    def alter(self, key: str, **wrong: object) -> None:
+        """Let the payment under this key be something else, against all rules."""
+        for name, value in wrong.items():
+            setattr(self._payments[key], name, value)
+
     # What happened.
 
     def asked(self, method: str) -> list[str]:
         """List the keys of the calls of a method."""
         return [key for called, key, _ in self.calls if called == method]
+
+    def payment_under(self, key: str) -> str:
+        """Return the id of the payment under a key."""
+        return self._payments[key].id
 
     def charges(self, order_id: str) -> int:
         """Count the succeeded payments of an order."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
 from tests.integration.payment_service.desk import Desk, running_desk
 from tests.integration.payment_service.scripted_gateway import ScriptedGateway
@@ -16,7 +17,8 @@ def database_url(
 ) -> Iterator[str]:
     """A database of each kind. A module's tests share it: each has orders of its own."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path_factory.mktemp('database') / 'payment.db'}"
+        file = tmp_path_factory.mktemp("database") / "payment.db"
+        yield URL.create("sqlite", database=str(file)).render_as_string()
     else:
         server: PostgresServer = request.getfixturevalue("postgres_server")
         url = server.create_database()

@@ -1,0 +1,150 @@
+"""The demo: what it shows, what it leaves behind, and how it fails."""
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from checkout.money.v1 import money_pb2
+from deploy.demo import TRY_IT, run
+from deploy.processes import ROOT
+from deploy.screen import Screen, amount, wants_colour
+from deploy.stage import Stage
+from deploy.transcript import play
+from tests.builders import money
+from tests.e2e.real_checkout import RealCheckout, eventually
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+COMMAND = [sys.executable, "deploy/demo.py"]
+
+
+class TestDemo:
+    def test_shows_every_step_in_order(self, demo_output: str) -> None:
+        numbers = re.findall(r"^ ?(\d+)  \S", demo_output, re.MULTILINE)
+
+        assert numbers == [str(number) for number in range(1, 13)]
+        assert "✗" not in demo_output
+        assert re.search(r"^✓ 12 steps, everything as expected, in \d+\.\d s$", demo_output, re.M)
+
+    def test_writes_no_colour_where_nobody_watches(self, demo_output: str) -> None:
+        assert not ANSI.search(demo_output)
+
+    def test_uses_settings_of_its_own_and_leaves_nothing_behind(self, folder: Path) -> None:
+        variables = {
+            **os.environ,
+            "TMPDIR": str(folder),
+            "FORCE_COLOR": "1",
+            # Whoever runs the demo may have set these for something else.
+            "ORDER_SERVICE_PORT": "none",
+            "CHECKOUT_DATA_DIR": "/nowhere",
+        }
+        done = subprocess.run(
+            COMMAND, cwd=ROOT, env=variables, capture_output=True, text=True, check=False
+        )
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert ANSI.search(done.stdout)
+        assert list(folder.iterdir()) == []
+
+    def test_ends_what_it_started_when_it_is_ended(self, folder: Path) -> None:
+        variables = {**os.environ, "TMPDIR": str(folder)}
+        with subprocess.Popen(COMMAND, cwd=ROOT, env=variables, stdout=subprocess.DEVNULL) as demo:
+            eventually(lambda: list(folder.glob("*/order_service.log")))
+            demo.send_signal(signal.SIGTERM)
+            assert demo.wait(30) == 128 + signal.SIGTERM
+
+        assert list(folder.iterdir()) == []
+
+    def test_the_lines_to_paste_work(self, demo_output: str, checkout: RealCheckout) -> None:
+        pasted = "\n".join(TRY_IT[1:])
+        assert all(line in demo_output for line in TRY_IT)
+
+        [output] = play(
+            [f"{pasted}\n"], folder=ROOT, addresses={"127.0.0.1:50051": checkout.pair.order.address}
+        )
+
+        assert "checkout.order.v1.OrderService" in output
+        assert '"status": "ORDER_STATUS_CREATED"' in output
+        assert '"event_type": "order_created"' in output
+        assert "ERROR" not in output
+
+
+class TestFailure:
+    def test_tells_what_was_expected_and_what_came_with_the_logs(self) -> None:
+        def story(stage: Stage) -> None:
+            stage.screen.step("A step that goes wrong")
+            stage.place()
+
+        output = io.StringIO()
+        code = run(Screen(output, colour=False), story)
+
+        assert code == 1
+        text = output.getvalue()
+        assert "✗ CreateOrder is answered" in text
+        assert re.search(r"expected +OK", text)
+        assert re.search(r"came +INVALID_ARGUMENT VALIDATION_FAILED items", text)
+        for module in ("order_service", "payment_service"):
+            _, found, log = text.partition(f"The last lines of the {module} log")
+            assert found
+            assert '"event":"listening"' in log
+
+    def test_tells_why_a_service_does_not_start(self) -> None:
+        output = io.StringIO()
+        code = run(Screen(output, colour=False), variables={"PAYMENT_SERVICE_THREADS": "no"})
+
+        assert code == 1
+        assert "payment_service ended with exit code 2" in output.getvalue()
+        assert "PAYMENT_SERVICE_THREADS" in output.getvalue()
+
+    @pytest.mark.parametrize("came", [2, None, "1"])
+    def test_an_expectation_that_is_not_met_ends_the_story(self, came: object) -> None:
+        def story(stage: Stage) -> None:
+            stage.expect("one is one", 1, came)
+            raise AssertionError("the story went on")
+
+        output = io.StringIO()
+        assert run(Screen(output, colour=False), story) == 1
+        assert re.search(rf"✗ one is one\n +expected +1\n +came +{came}\n", output.getvalue())
+
+
+class TestScreen:
+    @pytest.mark.parametrize(
+        ("terminal", "variables", "expected"),
+        [
+            (True, {}, True),
+            (False, {}, False),
+            (True, {"TERM": "dumb"}, False),
+            (True, {"NO_COLOR": "1"}, False),
+            (True, {"NO_COLOR": ""}, True),
+            (False, {"FORCE_COLOR": "1"}, True),
+            (True, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        ],
+    )
+    def test_is_in_colour_for_terminals_and_as_asked(
+        self, *, terminal: bool, variables: dict[str, str], expected: bool
+    ) -> None:
+        stream = io.StringIO()
+        stream.isatty = lambda: terminal  # type: ignore[method-assign]
+
+        assert wants_colour(stream, variables) is expected
+
+    @pytest.mark.parametrize(
+        ("given", "shown"),
+        [
+            (money(1250), "12.50 EUR"),
+            (money(5), "0.05 EUR"),
+            (money(0), "0.00 EUR"),
+            (money(-1250), "-12.50 EUR"),
+            (money(500, "JPY"), "500 JPY"),
+            (money(1, "KWD"), "0.001 KWD"),
+        ],
+    )
+    def test_writes_amounts_with_their_currency_exponent(
+        self, given: money_pb2.Money, shown: str
+    ) -> None:
+        assert amount(given) == shown

@@ -1,0 +1,50 @@
+"""The order service's database of each kind. Tests share it: each has orders of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL
+
+from order_service.bootstrap import MIGRATIONS
+from service_kit.database import Database
+from service_kit.migrations import upgrade
+from tests.integration.order_service.desk import Desk, open_desk
+from tests.servers.postgres import PostgresServer
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def database_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A migrated database of each kind, for the whole session."""
+    if request.param == "sqlite":
+        yield migrated_sqlite(tmp_path_factory.mktemp("orders"))
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    url = server.create_database(
+        server.template("order_service", lambda url: upgrade(url, MIGRATIONS))
+    )
+    yield url
+    server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def database(database_url: str) -> Iterator[Database]:
+    """A pool of connections to it."""
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def desk(database: Database) -> Desk:
+    """The use cases over it, with a payment service and a clock of their own."""
+    return open_desk(database)
+
+
+def migrated_sqlite(folder: Path) -> str:
+    """Make a SQLite database in the folder and return its URL."""
+    url = URL.create("sqlite", database=str(folder / "order.db")).render_as_string()
+    upgrade(url, MIGRATIONS)
+    return url

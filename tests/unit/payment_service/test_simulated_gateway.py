@@ -1,0 +1,242 @@
+"""The simulated gateway does with each token what its list says, once per key, and remembers."""
+
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from payment_service.application.ports import (
+    Answer,
+    Charge,
+    Declined,
+    GiveBack,
+    NotFound,
+    Succeeded,
+    Unknown,
+)
+from payment_service.domain.money import Money
+from payment_service.gateways.simulated import GatewayKeyReused, SimulatedGateway
+from payment_service.gateways.simulated_ledger import LedgerCharge, LedgerRefund, SimulatedLedger
+from payment_service.gateways.simulated_tokens import TOKENS
+from service_kit.clock import SystemClock
+from service_kit.ids import new_id
+
+DOCUMENTATION = Path(__file__).parents[3] / "docs" / "gateway.md"
+
+SLOW_SECONDS = 0.2
+LOSES_THE_FIRST_CHARGE_ANSWER = {
+    "tok_timeoutBeforeCharge",
+    "tok_timeoutAfterCharge",
+    "tok_errorThenSuccess",
+}
+DECLINE_CODES = {
+    "tok_chargeDeclined": "card_declined",
+    "tok_chargeDeclinedInsufficientFunds": "insufficient_funds",
+    "tok_chargeDeclinedLostCard": "lost_card",
+    "tok_chargeDeclinedStolenCard": "stolen_card",
+    "tok_chargeDeclinedExpiredCard": "expired_card",
+    "tok_chargeDeclinedIncorrectCvc": "incorrect_cvc",
+    "tok_chargeDeclinedProcessingError": "processing_error",
+    "tok_chargeDeclinedFraudulent": "fraudulent",
+}
+
+
+class Bench:
+    """A gateway over a ledger file, asked as the payment service asks it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ledger = SimulatedLedger(path)
+        self.gateway = SimulatedGateway(
+            ledger=self.ledger, slow_seconds=SLOW_SECONDS, clock=SystemClock()
+        )
+
+    def charge(
+        self, token: str, key: str, *, amount: int = 4000, timeout_seconds: float = 5
+    ) -> Answer:
+        charge = Charge(
+            key=key, order_id=f"order-of-{key}", amount=Money("EUR", amount), payment_token=token
+        )
+        return self.gateway.charge(charge, timeout_seconds=timeout_seconds)
+
+    def charged(self, token: str) -> str:
+        """Charge until it succeeds, and return the reference."""
+        key = new_id("pay_")
+        answers = [self.charge(token, key) for _ in range(2)]
+        assert isinstance(answers[1], Succeeded)
+        return answers[1].reference
+
+    def refund(
+        self, reference: str, key: str, amount: int = 1000, timeout_seconds: float = 5
+    ) -> Answer:
+        refund = GiveBack(key=key, charge_reference=reference, amount=Money("EUR", amount))
+        return self.gateway.refund(refund, timeout_seconds=timeout_seconds)
+
+    def charges(self, key: str) -> list[LedgerCharge]:
+        with self.ledger.transaction() as books:
+            return [c for c in books.charges(f"order-of-{key}") if not c.decline_code]
+
+    def refunds(self, reference: str) -> list[LedgerRefund]:
+        with self.ledger.transaction() as books:
+            return [refund for refund in books.refunds(reference) if not refund.decline_code]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path / "gateway.db")
+    yield bench
+    bench.gateway.close()
+
+
+class TestACharge:
+    @pytest.mark.parametrize("token", [token for token in TOKENS if token not in DECLINE_CODES])
+    def test_is_made_once_however_often_it_is_sent(self, bench: Bench, token: str) -> None:
+        first, *repeats = [bench.charge(token, "k") for _ in range(3)]
+        assert isinstance(repeats[0], Succeeded)
+        assert repeats[0] == repeats[1]
+        assert first == (Unknown() if token in LOSES_THE_FIRST_CHARGE_ANSWER else repeats[0])
+        assert [charge.amount_minor for charge in bench.charges("k")] == [4000]
+
+    @pytest.mark.parametrize(("token", "code"), DECLINE_CODES.items())
+    def test_is_declined_with_its_code(self, bench: Bench, token: str, code: str) -> None:
+        assert [bench.charge(token, "k") for _ in range(2)] == [Declined(code)] * 2
+        assert bench.charges("k") == []
+
+    @pytest.mark.parametrize(
+        ("token", "charged"),
+        [
+            ("tok_timeoutBeforeCharge", 0),
+            ("tok_errorThenSuccess", 0),
+            ("tok_timeoutAfterCharge", 1),
+            ("tok_slow", 1),
+        ],
+    )
+    def test_without_an_answer_was_made_or_was_not(
+        self, bench: Bench, token: str, charged: int
+    ) -> None:
+        assert bench.charge(token, "k", timeout_seconds=0.05) == Unknown()
+        assert len(bench.charges("k")) == charged
+        found = bench.gateway.find_charge("k", timeout_seconds=5)
+        assert isinstance(found, Succeeded if charged else NotFound)
+
+    def test_that_is_slow_is_answered_late_and_its_repeat_at_once(self, bench: Bench) -> None:
+        started = time.monotonic()
+        assert isinstance(bench.charge("tok_slow", "k"), Succeeded)
+        assert time.monotonic() - started >= SLOW_SECONDS
+        started = time.monotonic()
+        assert isinstance(bench.charge("tok_slow", "k"), Succeeded)
+        assert time.monotonic() - started < SLOW_SECONDS
+
+    @pytest.mark.parametrize(
+        ("token", "amount"), [("tok_amex", 4000), ("tok_visa", 4001)], ids=["token", "amount"]
+    )
+    def test_under_a_key_of_another_request_is_our_bug(
+        self, bench: Bench, token: str, amount: int
+    ) -> None:
+        bench.charge("tok_visa", "k")
+        with pytest.raises(GatewayKeyReused) as error:
+            bench.charge(token, "k", amount=amount)
+        assert error.value.key == "k"
+        assert len(bench.charges("k")) == 1
+
+    def test_is_remembered_by_the_next_process(self, bench: Bench) -> None:
+        answer = bench.charge("tok_timeoutAfterCharge", "k")
+        bench.gateway.close()
+        again = Bench(bench.path)
+        assert answer == Unknown()
+        assert isinstance(again.charge("tok_timeoutAfterCharge", "k"), Succeeded)
+        assert len(again.charges("k")) == 1
+        again.gateway.close()
+
+    def test_is_made_once_by_many_at_once(self, bench: Bench) -> None:
+        others = [Bench(bench.path) for _ in range(3)]
+        answers: list[Answer] = []
+        threads = [
+            threading.Thread(target=lambda b=b: answers.append(b.charge("tok_visa", "k")))
+            for b in (bench, *others) * 4
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(answers)) == 1
+        assert len(bench.charges("k")) == 1
+        for other in others:
+            other.gateway.close()
+
+    def test_is_unknown_when_the_books_cannot_be_opened(self, bench: Bench) -> None:
+        blocker = sqlite3.connect(bench.path, isolation_level=None)
+        blocker.execute("BEGIN IMMEDIATE")
+        bench.ledger._connection.execute("PRAGMA busy_timeout = 10")
+        assert bench.charge("tok_visa", "k") == Unknown()
+        assert bench.gateway.find_charge("k", timeout_seconds=5) == Unknown()
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        assert isinstance(bench.charge("tok_visa", "k"), Succeeded)
+
+
+class TestARefund:
+    def test_is_made_once_however_often_it_is_sent(self, bench: Bench) -> None:
+        reference = bench.charged("tok_visa")
+        first, *repeats = [bench.refund(reference, "r") for _ in range(3)]
+        assert isinstance(first, Succeeded)
+        assert repeats == [first] * 2
+        assert [refund.amount_minor for refund in bench.refunds(reference)] == [1000]
+
+    def test_is_declined_for_its_token(self, bench: Bench) -> None:
+        reference = bench.charged("tok_refundFail")
+        assert bench.refund(reference, "r") == Declined("refund_failed")
+        assert bench.refunds(reference) == []
+
+    def test_is_made_although_its_first_answer_is_lost(self, bench: Bench) -> None:
+        reference = bench.charged("tok_refundTimeoutAfter")
+        assert bench.refund(reference, "r") == Unknown()
+        assert len(bench.refunds(reference)) == 1
+        assert isinstance(bench.gateway.find_refund("r", timeout_seconds=5), Succeeded)
+        assert isinstance(bench.refund(reference, "r"), Succeeded)
+        assert len(bench.refunds(reference)) == 1
+
+    def test_that_is_slow_is_answered_late(self, bench: Bench) -> None:
+        reference = bench.charged("tok_refundSlow")
+        assert bench.refund(reference, "r", timeout_seconds=0.05) == Unknown()
+        assert isinstance(bench.refund(reference, "r"), Succeeded)
+        assert isinstance(bench.refund(reference, "r2"), Succeeded)
+
+    def test_of_more_than_is_left_is_declined(self, bench: Bench) -> None:
+        reference = bench.charged("tok_visa")
+        assert isinstance(bench.refund(reference, "r1", 3000), Succeeded)
+        assert bench.refund(reference, "r2", 1001) == Declined("refund_exceeds_charge")
+        assert isinstance(bench.refund(reference, "r3", 1000), Succeeded)
+
+    def test_under_a_key_of_another_request_is_our_bug(self, bench: Bench) -> None:
+        reference = bench.charged("tok_visa")
+        bench.refund(reference, "r")
+        with pytest.raises(GatewayKeyReused):
+            bench.refund(reference, "r", 999)
+
+    def test_that_nobody_sent_is_not_found(self, bench: Bench) -> None:
+        assert bench.gateway.find_refund("r", timeout_seconds=5) == NotFound()
+
+
+def test_every_usual_decline_code_has_its_token() -> None:
+    codes = {n: t.charge_decline_code for n, t in TOKENS.items() if t.charge_decline_code}
+    assert codes == DECLINE_CODES
+
+
+def test_the_books_hold_no_token(bench: Bench) -> None:
+    for token in TOKENS:
+        bench.charge(token, new_id("pay_"), timeout_seconds=0.01)
+    bench.gateway.close()
+    content = b"".join(path.read_bytes() for path in bench.path.parent.iterdir())
+    assert b"order-of-pay_" in content
+    assert b"tok_" not in content
+
+
+def test_the_documentation_lists_every_token_and_no_other() -> None:
+    text = DOCUMENTATION.read_text("utf-8")
+    listed = dict(re.findall(r"^\| `(tok_\w+)` \| (.*) \|$", text, re.MULTILINE))
+    assert listed == {name: token.description for name, token in TOKENS.items()}
