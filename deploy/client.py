@@ -1,5 +1,6 @@
 """A client of both services: who calls, what came back, what a refusal says."""
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
@@ -16,6 +17,8 @@ Q = TypeVar("Q", bound=Message)
 R = TypeVar("R", bound=Message)
 
 _TIMEOUT_SECONDS: Final = 20
+_PATIENCE_SECONDS: Final = 5
+_PAUSE_SECONDS: Final = 0.1
 # A detail can be unpacked once the file that describes it is imported.
 _DETAIL_FILES: Final = (error_details_pb2, checkout_error_details_pb2)
 
@@ -92,12 +95,24 @@ class Refused(Exception):
 
 # Generic in its stubs only.
 def call(rpc: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, caller: Caller) -> Answer[R]:
-    """Send the request as the caller. Raises Refused."""
-    try:
-        response, done = rpc.with_call(request, metadata=caller.metadata, timeout=_TIMEOUT_SECONDS)
-    except grpc.RpcError as error:
-        raise Refused(error) from None
-    return Answer(response, dict(done.trailing_metadata() or ()))
+    """Send the request as the caller, for some seconds again while the answer is UNAVAILABLE.
+
+    The contract says so, and the idempotency key makes it safe: a service that has just started
+    may not have found the other one yet. Raises Refused.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            response, done = rpc.with_call(
+                request, metadata=caller.metadata, timeout=_TIMEOUT_SECONDS
+            )
+        except grpc.RpcError as error:
+            refused = Refused(error)
+            if refused.code is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                raise refused from None
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return Answer(response, dict(done.trailing_metadata() or ()))
 
 
 def flat(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:

@@ -96,8 +96,9 @@ payment_operations: Final = sa.Table(
         _one_of("status", [s.value for s in OperationStatus]), name="status_is_known"
     ),
     sa.CheckConstraint("(status = 'in_flight') = (ended_at IS NULL)", name="ended_has_its_time"),
+    # A condition on nothing is neither true nor false, and a check refuses only what is false.
     sa.CheckConstraint(
-        "kind <> 'refund' OR (amount_minor > 0 AND currency_code IS NOT NULL"
+        "kind <> 'refund' OR (coalesce(amount_minor, 0) > 0 AND currency_code IS NOT NULL"
         " AND payment_id IS NOT NULL)",
         name="refund_has_an_amount",
     ),

@@ -166,8 +166,8 @@ class Settlement:
             case Declined(code):
                 payment, entry = payment.fail(decline_code=code, by=by, at=now)
             case NotFound() | Unknown():
-                if asked.lease_until:
-                    work.payments.release(payment.id, asked.lease_until)
+                assert asked.lease_until is not None  # whoever asks has taken it
+                work.payments.release(payment.id, asked.lease_until)
                 return record
             case _:
                 assert_never(answer)
@@ -198,8 +198,8 @@ class Settlement:
             case Declined(code):
                 refund, entry = refund.fail(decline_code=code, by=by, at=now)
             case NotFound() | Unknown():
-                if asked.lease_until:
-                    work.refunds.release(refund.id, asked.lease_until)
+                assert asked.lease_until is not None  # likewise
+                work.refunds.release(refund.id, asked.lease_until)
                 return record
             case _:
                 assert_never(answer)

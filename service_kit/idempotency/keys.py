@@ -7,6 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from service_kit.clock import CLOCK_SKEW_MAX
 from service_kit.database import RaceLost, UtcDateTime, insert_or_ignore
 from service_kit.errors import IdempotencyKeyReused, RequestInProgress
 from service_kit.idempotency.record import DATABASE, KeyedRequest, Reply

@@ -69,7 +69,10 @@ def running(folder: Path, variables: Mapping[str, str]) -> Iterator[RealCheckout
     pair = Pair(folder, variables)
     checkout = RealCheckout(pair, folder)
     try:
-        pair.start()
+        # In this order the first call of the order service already finds its neighbour.
+        for process in (pair.payment, pair.order):
+            process.start()
+            process.wait_until_serving()
         yield checkout
     finally:
         checkout.close()

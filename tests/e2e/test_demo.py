@@ -29,7 +29,9 @@ class TestDemo:
 
         assert numbers == [str(number) for number in range(1, 13)]
         assert "✗" not in demo_output
-        assert re.search(r"^✓ 12 steps, everything as expected, in \d+\.\d s$", demo_output, re.M)
+        assert re.search(
+            r"^✓ 12 steps, everything as expected, in \d+\.\d s$", demo_output, re.MULTILINE
+        )
 
     def test_writes_no_colour_where_nobody_watches(self, demo_output: str) -> None:
         assert not ANSI.search(demo_output)

@@ -418,6 +418,23 @@ class TestDatabaseIsBusy:
         ok(way.run(hasty, order, key))
         assert desk.status(order) is way.end
 
+    def test_or_gone_after_the_intent_the_outcome_is_unknown_too(
+        self, database_url: str, desk: Desk
+    ) -> None:
+        database = Database(database_url, pool_size=1, pool_wait_seconds=0.01)
+        narrow = open_desk(database, payments=desk.payments, clock=desk.clock)
+        order, key = desk.place(), new_key()
+        taken: list[sa.Connection] = []
+        desk.payments.before_next(lambda: taken.append(database.engine.connect()))
+
+        with pytest.raises(PaymentOutcomeUnknown):
+            narrow.pay(order, key=key)
+        taken.pop().close()
+        desk.clock.move(LEASE_OVER)
+        ok(narrow.pay(order, key=key))
+        assert desk.payments.charges(order.id) == 1
+        database.close()
+
     def test_a_call_in_the_way_waits(self, hasty: Desk, desk: Desk) -> None:
         hasty = open_desk(hasty.database, payments=desk.payments, clock=desk.clock)
         order, key, _ = left_behind(desk, WAYS["charge"])

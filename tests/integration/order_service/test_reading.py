@@ -5,7 +5,7 @@ import pytest
 from order_service.application.list_order_audit_entries import ListOrderAuditEntries
 from order_service.application.list_orders import ListOrders
 from order_service.application.ports import OrderFilter
-from order_service.domain.errors import OrderNotFound
+from order_service.domain.errors import OrderNotFound, PaymentOutcomeUnknown
 from order_service.domain.order import Order
 from order_service.domain.payment_operation import OperationKind
 from order_service.domain.state_machine import OrderStatus
@@ -74,7 +74,7 @@ class TestListOrders:
         customer = new_key()
         [order] = _placed(desk, customer, 1)
         desk.payments.lose_next_answer()
-        with pytest.raises(Exception, match="not known yet"):
+        with pytest.raises(PaymentOutcomeUnknown):
             desk.cancel(order, by=SHOP)
 
         [shown] = _listed(desk, customer).orders

@@ -183,6 +183,20 @@ class TestARepeat:
         assert len(desk.given_back(payment)) == 1
 
 
+    def test_of_a_key_that_a_payment_has_is_refused_and_the_other_way_round(
+        self, desk: Desk
+    ) -> None:
+        of_payment, of_refund = new_key(), new_key()
+        payment = desk.process(key=of_payment)
+        desk.refund(payment, 100, key=of_refund)
+        with refused(grpc.StatusCode.INVALID_ARGUMENT, "IDEMPOTENCY_KEY_REUSED") as refusal:
+            desk.refund(payment, 100, key=of_payment)
+        assert refusal.metadata == {"method": "ProcessPayment"}
+        with refused(grpc.StatusCode.INVALID_ARGUMENT, "IDEMPOTENCY_KEY_REUSED") as refusal:
+            desk.process(key=of_refund)
+        assert refusal.metadata == {"method": "RefundPayment"}
+
+
 class TestAnUnknownOutcome:
     def test_is_pending_and_reserved_until_a_repeat_finds_out(self, desk: Desk) -> None:
         payment = desk.process("tok_refundTimeoutAfter")

@@ -113,6 +113,7 @@ class TestAPage:
         assert page(database) == []
 
 
+@pytest.mark.requirement("FR-229")
 class TestOnSqlite:
     """One writer at a time: a number that is missing will never come."""
 
@@ -128,6 +129,7 @@ class TestOnSqlite:
         assert time.monotonic() - began < 0.5
 
 
+@pytest.mark.requirement("FR-229")
 class TestOnPostgres:
     def test_waits_for_an_earlier_number_to_be_committed(
         self, postgres: Database, threads: ThreadPoolExecutor

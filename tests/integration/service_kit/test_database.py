@@ -152,6 +152,7 @@ class TestATransaction:
             )
 
 
+@pytest.mark.requirement("FR-235")
 class TestARaceLost:
     def test_is_run_again_from_its_beginning(self, database: Database) -> None:
         attempts = itertools.count(1)
@@ -268,6 +269,7 @@ class TestARaceLost:
         assert postgres.transact(work) == 2
 
 
+@pytest.mark.requirement("FR-235")
 class TestALostConnection:
     def terminate(self, url: str, connection: Connection) -> None:
         """End the server's side of a connection from a second one."""
@@ -377,6 +379,7 @@ class TestALostConnection:
         postgres.ping()
 
 
+@pytest.mark.requirement("FR-235")
 class TestAnUnavailableDatabase:
     def test_is_one_that_nobody_serves(
         self, nowhere: str, open_database: OpenDatabase, log: CapturedLog

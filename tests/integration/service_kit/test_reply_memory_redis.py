@@ -102,6 +102,7 @@ class TestRemembering:
         assert REQUEST.key not in name
 
 
+@pytest.mark.requirement("FR-210")
 class TestAnotherRequest:
     @pytest.mark.parametrize(
         "change",
@@ -132,6 +133,7 @@ class TestAnotherRequest:
         assert memories(**elsewhere).recall(REQUEST) is None
 
 
+@pytest.mark.requirement("FR-210")
 class TestAValueThatIsNotOurs:
     @pytest.mark.parametrize(
         "forge",
@@ -185,6 +187,7 @@ class TestAValueThatIsNotOurs:
         assert [line["error"] for line in log.lines("redis.unavailable")] == ["ResponseError"]
 
 
+@pytest.mark.requirement("FR-210")
 class TestRedisInTrouble:
     def test_is_a_miss_when_it_was_flushed(
         self, memories: Memories, redis_server: RedisServer

@@ -1,8 +1,6 @@
 """The servicer through grpc's own test server: what succeeds. Refusals need a real one."""
 
-import time
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +11,17 @@ from sqlalchemy import URL
 
 from checkout.payment.v1 import payment_pb2
 from checkout.payment.v1 import payment_service_pb2 as pb
-from payment_service.application.get_payment import GetPayment
-from payment_service.application.list_payment_audit_entries import ListPaymentAuditEntries
-from payment_service.application.list_payments import ListPayments
-from payment_service.application.process_payment import ProcessPayment
-from payment_service.application.refund_payment import RefundPayment
-from payment_service.application.resolve_payment import ResolvePayment
-from payment_service.application.seal_order import SealOrder
-from payment_service.application.settlement import Settlement
 from payment_service.bootstrap import MIGRATIONS
-from payment_service.domain.money import Money
-from payment_service.domain.ticket import PaymentTicket
 from payment_service.gateways.simulated import SimulatedGateway
 from payment_service.gateways.simulated_ledger import SimulatedLedger
-from payment_service.rpc.codec import Codec
-from payment_service.rpc.servicer import PaymentServicer, UseCases
+from payment_service.rpc.servicer import PaymentServicer
 from payment_service.storage.store import SqlStore
-from service_kit.call import Call, Principal, serving
+from service_kit.call import serving
 from service_kit.clock import SystemClock
 from service_kit.database import Database
-from service_kit.idempotency.memory import NoReplyMemory
 from service_kit.migrations import upgrade
-from service_kit.paging import PageTokens
-from service_kit.tracing import TraceContext
 from tests.builders import money, new_request
+from tests.unit.payment_service.wiring import new_call, new_codec, wired
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["PaymentService"]
 
@@ -64,14 +49,7 @@ class ServingServicer(PaymentServicer):
             return method
 
         def serve(request: Any, context: grpc.ServicerContext) -> Any:
-            call = Call(
-                method=f"/{DESCRIPTOR.full_name}/{name}",
-                principal=Principal(role="order_service", id="order-service"),
-                on_behalf_of="alice",
-                trace=TraceContext.new(),
-                deadline=time.monotonic() + 10,
-            )
-            with serving(call):
+            with serving(new_call(name)):
                 return method(request, context)
 
         return serve
@@ -81,42 +59,16 @@ class ServingServicer(PaymentServicer):
 def rpcs(tmp_path: Path) -> Iterator[Rpcs]:
     url = URL.create("sqlite", database=str(tmp_path / "payment.db")).render_as_string()
     upgrade(url, MIGRATIONS)
-    database, clock = Database(url), SystemClock()
-    store = SqlStore(database)
+    database, codec = Database(url), new_codec()
     gateway = SimulatedGateway(
-        ledger=SimulatedLedger(tmp_path / "gateway.db"), slow_seconds=0, clock=clock
+        ledger=SimulatedLedger(tmp_path / "gateway.db"), slow_seconds=0, clock=SystemClock()
     )
-    codec = Codec(read_ticket=_ticket_for, page_tokens=PageTokens(b"k" * 32))
-    settlement = Settlement(
-        store=store,
-        gateway=gateway,
-        replies=codec,
-        clock=clock,
-        key_age_max=timedelta(hours=12),
-    )
-    kept: dict[str, Any] = {"store": store, "settlement": settlement, "clock": clock}
-    answers = {**kept, "replies": codec, "memory": NoReplyMemory()}
-    servicer = ServingServicer(
-        codec=codec,
-        use_cases=UseCases(
-            process_payment=ProcessPayment(gateway=gateway, **answers),
-            get_payment=GetPayment(store=store),
-            list_payments=ListPayments(store=store),
-            refund_payment=RefundPayment(**answers),
-            resolve_payment=ResolvePayment(**kept, replies=codec),
-            seal_order=SealOrder(**kept),
-            list_payment_audit_entries=ListPaymentAuditEntries(store=store),
-        ),
-    )
+    servicer = ServingServicer(codec=codec, use_cases=wired(SqlStore(database), gateway, codec))
     yield Rpcs(
         grpc_testing.server_from_dictionary({DESCRIPTOR: servicer}, grpc_testing.strict_real_time())
     )
     gateway.close()
     database.close()
-
-
-def _ticket_for(order_id: str) -> PaymentTicket:
-    return PaymentTicket(order_id=order_id, customer_id="alice", amount=Money("EUR", 4000))
 
 
 def process(rpcs: Rpcs, order_id: str = "ord_1") -> payment_pb2.Payment:

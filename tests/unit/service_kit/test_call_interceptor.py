@@ -182,6 +182,7 @@ class TestACall:
         assert response.value == "hello "
 
 
+@pytest.mark.requirement("FR-232")
 class TestTheTrace:
     def test_is_the_callers_traceparent(self, client: Client, greeter: Greeter) -> None:
         _, initial, trailers = client.greet(traceparent=TRACEPARENT, x_trace_id="f" * 32)
@@ -210,6 +211,7 @@ class TestTheTrace:
         assert refusal.initial["x-trace-id"] == refusal.trailers["x-trace-id"] == TRACE_ID
 
 
+@pytest.mark.requirement("FR-234")
 class TestTheDeadline:
     @pytest.mark.parametrize(
         ("timeout", "least", "most"),
@@ -228,6 +230,7 @@ class TestTheDeadline:
         assert least < greeter.calls[0].remaining_seconds() < most + 0.1
 
 
+@pytest.mark.requirement("FR-230")
 class TestIdentity:
     @pytest.mark.parametrize(
         ("wrong", "header"),
@@ -263,6 +266,7 @@ class TestIdentity:
             client.greet(b"\xff", x_actor_role="operations")
 
 
+@pytest.mark.requirement("FR-233")
 class TestTheRequest:
     def test_may_be_64_kb(self, client: Client) -> None:
         name = "n" * (64 * 1024 - len(Api(name="n" * 65000).SerializeToString()) + 65000)
@@ -299,6 +303,7 @@ class TestTheRequest:
         assert CARD_NUMBER not in f"{refusal.status}{log.text}"
 
 
+@pytest.mark.requirement("FR-205")
 class TestARefusal:
     def test_is_told_as_the_error_table_says(self, client: Client, greeter: Greeter) -> None:
         greeter.error = ConcurrentUpdate(attempts=5)
@@ -331,6 +336,7 @@ class TestARefusal:
         assert refusal.is_replayed
 
 
+@pytest.mark.requirement("FR-205")
 class TestAReply:
     def test_that_is_a_repeat_says_so(self, client: Client, greeter: Greeter) -> None:
         body = StringValue(value="hello again").SerializeToString()
@@ -342,6 +348,7 @@ class TestAReply:
         assert trailers["idempotency-replayed"] == "true"
 
 
+@pytest.mark.requirement("FR-231")
 class TestABug:
     """An exception that nobody foresaw."""
 
@@ -387,6 +394,7 @@ class TestABug:
         assert len(greeter.calls) == len(log.lines("rpc.failed")) == 1
 
 
+@pytest.mark.requirement("FR-232")
 class TestTheLogLine:
     def test_is_one_for_a_call_and_says_who_what_and_how_long(
         self, client: Client, log: CapturedLog

@@ -72,6 +72,7 @@ class MeltedAway(Melted):
     """Has no row of its own."""
 
 
+@pytest.mark.requirement("FR-231")
 class TestEveryErrorOfTheKit:
     @pytest.mark.parametrize(
         ("error", "code", "reason", "metadata"), TOLD, ids=[type(case[0]).__name__ for case in TOLD]
@@ -144,6 +145,7 @@ class TestErrorTable:
         assert ErrorTable({}).status(ZeroDivisionError("division by zero")) is None
 
 
+@pytest.mark.requirement("FR-231")
 class TestInternal:
     def test_tells_the_trace_id_and_nothing_else(self) -> None:
         refusal = told(internal("a" * 32), grpc.StatusCode.INTERNAL, "INTERNAL")

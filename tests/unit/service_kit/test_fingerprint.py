@@ -9,6 +9,7 @@ from service_kit.idempotency.fingerprint import fingerprint
 ORDER = {"customer_id": "cus_1", "items": [["mug", "Mug", 2, 1250], ["pen", "Pen", 1, 99]]}
 
 
+@pytest.mark.requirement("FR-206")
 class TestTheSameRequest:
     def test_has_the_same_fingerprint(self) -> None:
         assert fingerprint("CreateOrder", **ORDER) == fingerprint("CreateOrder", **ORDER)
@@ -33,6 +34,7 @@ class TestTheSameRequest:
         assert digest == hashlib.sha256(text.encode()).digest()
 
 
+@pytest.mark.requirement("FR-206")
 class TestAnotherRequest:
     @pytest.mark.parametrize(
         "other",

@@ -14,6 +14,7 @@ def metadata(**changes: str | None) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in given.items() if value is not None}
 
 
+@pytest.mark.requirement("FR-230")
 class TestPrincipal:
     @pytest.mark.parametrize("role", ["customer", "service", "operations"])
     def test_is_the_caller_in_its_one_role(self, role: str) -> None:
@@ -33,6 +34,7 @@ class TestPrincipal:
         assert principal_of(metadata(x_actor_id="x" * 256)).id == "x" * 256
 
 
+@pytest.mark.requirement("FR-230")
 class TestCredentials:
     @pytest.mark.parametrize(
         "actor",
@@ -67,6 +69,7 @@ class TestCredentials:
         assert refusal.value.header == "x-actor-id"
 
 
+@pytest.mark.requirement("FR-230")
 class TestOnBehalfOf:
     def test_is_the_person_a_backend_acts_for(self) -> None:
         backend = Principal(role="service", id="web-shop")

@@ -100,6 +100,7 @@ class TestReplyMemory:
         server.close()
 
 
+@pytest.mark.requirement("FR-210")
 class TestARedisThatDoesNotAnswer:
     @pytest.fixture(
         params=[b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$-2\r\n\xff\r\n", b":1\r\n" * 9],
@@ -148,6 +149,7 @@ class TestARedisThatDoesNotAnswer:
         assert time.monotonic() - began < 0.5
 
 
+@pytest.mark.requirement("FR-210")
 class TestARedisThatHangs:
     def test_is_asked_again_after_the_pause(self, log: CapturedLog) -> None:
         server = Silent()
@@ -161,6 +163,7 @@ class TestARedisThatHangs:
         server.close()
 
 
+@pytest.mark.requirement("FR-210")
 class TestARedisThatIsNotThere:
     def test_is_a_miss_at_once(self, log: CapturedLog) -> None:
         with socket.socket() as unused:

@@ -37,6 +37,7 @@ LONG_VIOLATIONS = [
 BEYOND_4_KB = [FieldViolation(f"field_{index}", "is wrong. " * 20) for index in range(25)]
 
 
+@pytest.mark.requirement("FR-231")
 class TestBuildStatus:
     def test_names_code_reason_and_facts(self) -> None:
         status = build_status(CODE, reason="SOLD_OUT", message="sold out", metadata={"sku": "mug"})

@@ -158,7 +158,7 @@ def upgrade() -> None:
             name=op.f("ck_payment_operations_ended_has_its_time"),
         ),
         sa.CheckConstraint(
-            "kind <> 'refund' OR (amount_minor > 0 AND currency_code IS NOT NULL"
+            "kind <> 'refund' OR (coalesce(amount_minor, 0) > 0 AND currency_code IS NOT NULL"
             " AND payment_id IS NOT NULL)",
             name=op.f("ck_payment_operations_refund_has_an_amount"),
         ),
