@@ -74,7 +74,7 @@ def settings_section() -> str:
                 variable = re.sub(rf"^{prefix}_", "…_", variable)
             extra = field.json_schema_extra
             accepts = extra["accepts"] if isinstance(extra, dict) else ""
-            default = "" if field.default is None else str(field.default)
+            default = _written(field.default)
             defaults, _ = rows.setdefault(variable, ([], f"{field.description} ({accepts})"))
             if default not in defaults:
                 defaults.append(default)
@@ -115,6 +115,13 @@ def main() -> int:
     README.write_text(readme, "utf-8")
     GRPCURL.write_text(grpcurl, "utf-8")
     return 0
+
+
+def _written(default: object) -> str:
+    """Write a default as a variable would hold it."""
+    if default is None:
+        return ""
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _marks(name: str) -> re.Pattern[str]:

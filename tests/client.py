@@ -7,6 +7,8 @@ from typing import Any, Final
 import grpc
 from google.protobuf import descriptor_pool, message_factory
 
+from service_kit.contract.method_contracts import method_contracts
+from service_kit.status import refusal_of
 from tests.builders import new_request
 
 ORDER_SERVICE_NAME: Final = "checkout.order.v1.OrderService"
@@ -80,12 +82,21 @@ class Client:
         return self.send(rpc, request.SerializeToString(), timeout=timeout)
 
     def send(self, rpc: str, body: bytes, *, timeout: float | None = 20) -> Answer:
-        """Call the RPC with these bytes."""
+        """Call the RPC with these bytes.
+
+        Whatever the service refuses it with must be a reason that its contract declares.
+        """
         method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
             f"/{self._service}/{rpc}", request_serializer=None, response_deserializer=None
         )
         metadata = tuple(self._caller.metadata())
-        reply, call = method.with_call(body, metadata=metadata, timeout=timeout)
+        try:
+            reply, call = method.with_call(body, metadata=metadata, timeout=timeout)
+        except grpc.RpcError as error:
+            reason = refusal_of(error).reason
+            declared = method_contracts(self._service)[f"/{self._service}/{rpc}"].error_reasons
+            assert not reason or reason in declared, f"{rpc} does not declare {reason}"
+            raise
         return Answer(
             message=self._response_type(rpc).FromString(reply),
             body=reply,

@@ -1,5 +1,6 @@
 """Real processes to share. A test that ends or kills them starts its own."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,16 +19,26 @@ from tests.servers.postgres import PostgresServer
 
 @pytest.fixture(scope="session")
 def demo_output() -> str:
-    """What the demo puts out when nobody watches."""
-    done = subprocess.run(
-        [sys.executable, "deploy/demo.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    """What the demo puts out when nobody watches. It must leave nothing behind."""
+    with tempfile.TemporaryDirectory(prefix="checkout e2e ") as folder:
+        variables = {
+            **os.environ,
+            "TMPDIR": folder,
+            # Whoever runs the demo may have set these for something else.
+            "ORDER_SERVICE_PORT": "none",
+            "CHECKOUT_DATA_DIR": "/nowhere",
+        }
+        done = subprocess.run(
+            [sys.executable, "deploy/demo.py"],
+            cwd=ROOT,
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert list(Path(folder).iterdir()) == []
     return done.stdout
 
 
@@ -58,9 +69,9 @@ def database_variables(request: pytest.FixtureRequest) -> Iterator[dict[str, str
         }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def checkout() -> Iterator[RealCheckout]:
-    """Both processes on SQLite."""
+    """Both processes on SQLite, for tests that look only at what is theirs."""
     with (
         tempfile.TemporaryDirectory(prefix="checkout e2e ") as path,
         running(Path(path), {}) as checkout,

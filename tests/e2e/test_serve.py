@@ -24,14 +24,10 @@ class TestServe:
         with _Serving(folder) as serving:
             yield serving
 
-    def test_keeps_both_until_it_is_ended(self, serving: "_Serving") -> None:
+    def test_keeps_both_until_ctrl_c(self, serving: "_Serving") -> None:
         assert serving.process.poll() is None
         assert len(serving.addresses) == 2
 
-        assert serving.end(signal.SIGTERM) == 0
-        assert not any(map(_is_alive, serving.pids))
-
-    def test_ends_on_ctrl_c(self, serving: "_Serving") -> None:
         assert serving.end(signal.SIGINT) == 0
         assert not any(map(_is_alive, serving.pids))
 
@@ -52,6 +48,7 @@ class TestServe:
         }
         with _Serving(folder, **variables) as serving:
             assert serving.end(signal.SIGTERM) == 0
+            assert not any(map(_is_alive, serving.pids))
         for url in (orders, payments):
             postgres_server.drop_database(url)
 

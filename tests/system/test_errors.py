@@ -13,6 +13,7 @@ from service_kit.contract.descriptors import ContractImage
 from service_kit.contract.error_catalogue import error_catalogue
 from tests.assertions import Refusal, refused
 from tests.builders import new_order_item, new_trace_id
+from tests.captured_log import captured_log
 from tests.checkout import Checkout
 from tests.client import ALICE, OPERATIONS
 from tests.system.checkouts import POSTGRESQL, Checkouts
@@ -61,7 +62,7 @@ def suitable_checkout(
 ) -> Iterator[Checkout]:
     """The shared checkout, unless provoking the reason would disturb others."""
     if reason in NEED_THEIR_OWN_POSTGRESQL:
-        with checkouts.running(POSTGRESQL) as own:
+        with captured_log(), checkouts.running(POSTGRESQL) as own:
             yield own
     elif reason in NEED_THEIR_OWN_SERVICES:
         with checkouts.running() as own:
@@ -108,13 +109,16 @@ def test_who_is_asked_to_wait_is_told_how_long(checkout: Checkout, reason: str) 
 
 @pytest.mark.requirement("FR-231", "FR-235")
 def test_a_bug_tells_its_trace_id_and_nothing_else(checkouts: Checkouts) -> None:
-    with checkouts.running(POSTGRESQL) as checkout:
+    with captured_log() as log, checkouts.running(POSTGRESQL) as checkout:
         with refused(grpc.StatusCode.INTERNAL, "INTERNAL") as refusal:
             a_bug(checkout)
         assert refusal.metadata == {"trace_id": refusal.trailers["x-trace-id"]}
         assert refusal.request_id == refusal.trailers["x-trace-id"]
         assert refusal.status.message == "internal error"
         assert checkout.history() == []
+        [line] = log.lines("rpc.failed")
+        assert line["trace_id"] == refusal.trailers["x-trace-id"]
+        assert "Traceback" in line["exception"]
 
 
 @pytest.mark.requirement("FR-235")

@@ -102,11 +102,11 @@ class TestCallThatDied:
         pending = desk.order(order.id).pending
         assert pending is not None
 
-        desk.clock.move(timedelta(seconds=14))
+        desk.clock.move(timedelta(seconds=10))
         with pytest.raises(RequestInProgress) as refused:
             way.run(desk, order, key)
         assert refused.value.method == pending.method
-        desk.clock.move(timedelta(seconds=1.1))
+        desk.clock.move(timedelta(seconds=5.1))
         ok(way.run(desk, order, key))
 
         assert desk.status(order) is way.end
@@ -181,7 +181,7 @@ class TestAnotherCall:
     @every_meeting
     def test_waits_for_an_operation_that_has_just_begun(self, desk: Desk, meeting: Meeting) -> None:
         order, _, pending = left_behind(desk, WAYS[meeting.way])
-        desk.clock.move(timedelta(seconds=4))
+        desk.clock.move(timedelta(seconds=2))
         calls = len(desk.payments.calls)
 
         with pytest.raises(meeting.refused):

@@ -143,3 +143,16 @@ class TestUnknownOutcome:
             desk.refund(order, 1000)
         with pytest.raises(RefundInProgress):
             desk.fulfill(order)
+
+    def test_keeps_even_an_amount_that_is_too_much_from_being_refused_for_good(
+        self, desk: Desk
+    ) -> None:
+        order, key = desk.place_paid(4000), new_key()
+        desk.payments.gateway_then(Gateway.IS_SILENT)
+        with pytest.raises(PaymentOutcomeUnknown):
+            desk.refund(order, 1000)
+
+        # What is left is not certain before the other one is over.
+        with pytest.raises(RefundInProgress):
+            desk.refund(order, 4001, key=key)
+        assert desk.key(key) is None

@@ -1,5 +1,6 @@
 """Placing, delivering, putting away; and every status met by every action."""
 
+import re
 from collections.abc import Callable
 from itertools import product
 
@@ -50,6 +51,7 @@ class TestCreateOrder:
         ids = [desk.place().id for _ in range(3)]
 
         assert ids == sorted(ids)
+        assert all(re.fullmatch("ord_[0-9a-f]{32}", order_id) for order_id in ids)
 
 
 @pytest.mark.requirement("FR-224")

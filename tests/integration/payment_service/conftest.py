@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
+from tests.checkout import migrate_payments
 from tests.integration.payment_service.desk import Desk, running_desk
 from tests.integration.payment_service.scripted_gateway import ScriptedGateway
 from tests.servers.postgres import PostgresServer
@@ -21,7 +22,7 @@ def database_url(
         yield URL.create("sqlite", database=str(file)).render_as_string()
     else:
         server: PostgresServer = request.getfixturevalue("postgres_server")
-        url = server.create_database()
+        url = server.create_database(server.template("payments", migrate_payments))
         yield url
         server.drop_database(url)
 

@@ -182,7 +182,6 @@ class TestARepeat:
             assert refusal.metadata == {"method": "RefundPayment"}
         assert len(desk.given_back(payment)) == 1
 
-
     def test_of_a_key_that_a_payment_has_is_refused_and_the_other_way_round(
         self, desk: Desk
     ) -> None:

@@ -237,6 +237,19 @@ class TestOnPostgres:
             assert page(postgres) == [(1, "a")]
             assert time.monotonic() - began < 0.5
 
+    def test_does_not_wait_for_transactions_that_begin_later(
+        self, postgres: Database, threads: ThreadPoolExecutor
+    ) -> None:
+        """Otherwise a busy database would never let a gap pass."""
+        with writing(postgres, threads, "a", "b") as [a, b]:
+            b.commit()
+            reading = threads.submit(page, postgres)
+            time.sleep(0.02)
+            with writing(postgres, threads, "c"):
+                a.commit()
+                # Well before a second is over, after which it would give up waiting.
+                assert reading.result(0.8) == [(1, "a"), (2, "b")]
+
     def test_shows_nothing_that_came_behind_the_page_while_it_waited(
         self, postgres: Database, threads: ThreadPoolExecutor
     ) -> None:

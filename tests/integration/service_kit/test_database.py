@@ -632,13 +632,14 @@ class TestSqlite:
     ) -> None:
         database = open_database(sqlite_url, lock_wait_seconds=0.001)
 
-        def slow(connection: Connection) -> None:
-            add(connection, threading.current_thread().name)
-            time.sleep(0.02)
+        def write(number: int) -> None:
+            def slow(connection: Connection) -> None:
+                add(connection, f"note {number}")
+                time.sleep(0.06)
 
-        writers = [threads.submit(database.transact, slow) for _ in range(8)]
-        for writer in writers:
-            writer.result(10)
+            database.transact(slow)
+
+        list(threads.map(write, range(8)))
 
         assert len(sqlite.read(names)) == 8
 

@@ -161,10 +161,14 @@ class TestAKeyThatBelongsToAnotherRequest:
     def test_is_another_key_for_another_role_or_caller(
         self, rows: Rows, change: dict[str, Any]
     ) -> None:
+        other = replace(OTHER_FIELDS, **change)
         rows.claim()
         rows.finish(PAID)
 
-        assert rows.claim(replace(OTHER_FIELDS, **change), owner="run_2") == Claim()
+        assert rows.claim(other, owner="run_2") == Claim()
+        rows.within(lambda keys: keys.finish(other, DECLINED, now=NOW))
+        assert rows.claim(other, owner="run_3").reply == replace(DECLINED, replayed_from=DATABASE)
+        assert rows.claim(owner="run_3").reply == replace(PAID, replayed_from=DATABASE)
 
 
 @pytest.mark.requirement("FR-208")
@@ -294,6 +298,28 @@ class TestLock:
 
         assert rows.within(lambda keys: keys.lock(REQUEST)) == Claim(reply=reply)
 
+    def test_keeps_a_repeat_waiting_until_the_worker_is_done(
+        self, postgres_rows: Rows, threads: ThreadPoolExecutor
+    ) -> None:
+        postgres_rows.claim()
+        locked, go = threading.Event(), threading.Event()
+
+        def work(keys: IdempotencyKeys) -> None:
+            keys.lock(REQUEST)
+            locked.set()
+            assert go.wait(10)
+            keys.finish(REQUEST, PAID, now=NOW)
+
+        working = threads.submit(postgres_rows.within, work)
+        assert locked.wait(10)
+        repeating = threads.submit(postgres_rows.claim, owner="run_2", now=NOW + LEASE)
+        time.sleep(0.05)
+        assert not repeating.done()
+        go.set()
+
+        working.result(10)
+        assert repeating.result(10).reply == replace(PAID, replayed_from=DATABASE)
+
     def test_of_a_key_that_is_gone_is_a_race_lost(self, rows: Rows) -> None:
         with pytest.raises(ConcurrentUpdate):
             rows.within(lambda keys: keys.lock(REQUEST))
@@ -342,6 +368,26 @@ class TestTheSameKeyAtOnce:
 
         assert isinstance(executing.exception(10), LookupError)
         assert repeating.result(10) == Claim()
+
+    def test_lets_the_second_see_that_the_first_took_over(
+        self, postgres_rows: Rows, threads: ThreadPoolExecutor
+    ) -> None:
+        postgres_rows.claim()
+        taken, go = threading.Event(), threading.Event()
+
+        def first(keys: IdempotencyKeys) -> None:
+            keys.claim(REQUEST, owner_id="run_2", now=NOW + LEASE)
+            taken.set()
+            assert go.wait(10)
+
+        taking = threads.submit(postgres_rows.within, first)
+        assert taken.wait(10)
+        late = threads.submit(postgres_rows.claim, owner="run_3", now=NOW + LEASE)
+        time.sleep(0.05)
+        go.set()
+
+        taking.result(10)
+        assert isinstance(late.exception(10), RequestInProgress)
 
     def test_eight_times_has_one_owner(self, rows: Rows, threads: ThreadPoolExecutor) -> None:
         at_once = threading.Barrier(8)
