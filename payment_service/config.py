@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic_settings import SettingsConfigDict
 
-from service_kit.settings import ServiceSettings, setting
+from service_kit.settings import Port, ServiceSettings, setting
 
 
 class Settings(ServiceSettings):
@@ -15,7 +15,7 @@ class Settings(ServiceSettings):
 
     database_file: ClassVar[str] = "payment.db"
 
-    port: int = setting(
+    port: Port = setting(
         50052, "Port to listen on", "0 to 65535; 0 takes any free one", ge=0, le=65535
     )
     gateway_ledger: Path | None = setting(

@@ -114,6 +114,9 @@ def _secret_key_file(value: Path | None) -> Path | None:
     return value
 
 
+Port = Annotated[int, BeforeValidator(_port)]
+
+
 class ServiceSettings(BaseSettings):
     """What every service can be told. A service subclasses it with its prefix and defaults.
 
@@ -135,7 +138,7 @@ class ServiceSettings(BaseSettings):
     host: Annotated[str, AfterValidator(_host)] = setting(
         "127.0.0.1", "Address to listen on", "an IP address or localhost"
     )
-    port: Annotated[int, BeforeValidator(_port)] = setting(
+    port: Port = setting(
         50051, "Port to listen on", "0 to 65535; 0 takes any free one", ge=0, le=65535
     )
     insecure: bool = setting(

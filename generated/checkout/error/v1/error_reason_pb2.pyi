@@ -120,8 +120,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                       "payment_id": "pay_019a8c2f6a117d24b0c9e5f7a1b3c5d7"}}
     """
     ERROR_REASON_PAYMENT_NOT_SUCCEEDED: _ErrorReason.ValueType  # 13
-    """FAILED_PRECONDITION. The payment ended without taking money: `status` is
-    `failed` or `voided`.
+    """FAILED_PRECONDITION. The payment has not taken money: `status` is `failed`
+    or `voided`, or, where it is to be refunded, `pending`.
 
         {"reason": "PAYMENT_NOT_SUCCEEDED", "domain": "checkout",
          "metadata": {"payment_id": "pay_019a8c2f6a117d24b0c9e5f7a1b3c5d7",
@@ -335,8 +335,8 @@ currency.
                   "payment_id": "pay_019a8c2f6a117d24b0c9e5f7a1b3c5d7"}}
 """
 ERROR_REASON_PAYMENT_NOT_SUCCEEDED: ErrorReason.ValueType  # 13
-"""FAILED_PRECONDITION. The payment ended without taking money: `status` is
-`failed` or `voided`.
+"""FAILED_PRECONDITION. The payment has not taken money: `status` is `failed`
+or `voided`, or, where it is to be refunded, `pending`.
 
     {"reason": "PAYMENT_NOT_SUCCEEDED", "domain": "checkout",
      "metadata": {"payment_id": "pay_019a8c2f6a117d24b0c9e5f7a1b3c5d7",
