@@ -232,11 +232,11 @@ class TestARaceLost:
         open_database: OpenDatabase,
         threads: ThreadPoolExecutor,
     ) -> None:
-        other = open_database(database_url, lock_wait_seconds=0.03)
+        other = open_database(database_url, lock_wait_seconds=0.1)
         database.transact(lambda connection: add(connection, "locked"))
         with held(database, threads):
             waiting = threads.submit(other.transact, lock_everything)
-            time.sleep(0.06)
+            time.sleep(0.15)
             assert not waiting.done()
 
         waiting.result(10)
@@ -462,7 +462,7 @@ class TestAnUnavailableDatabase:
             database.read(names)
         with pytest.raises(StorageUnavailable):
             database.transact(names)
-        assert time.monotonic() - began < 1, "who waited for a connection once waits no further"
+        assert time.monotonic() - began < 2, "who waited for a connection once waits no further"
         release.set()
         assert holder.result(10)
         database.ping()
