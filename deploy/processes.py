@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -76,11 +77,13 @@ class ServiceProcess:
     def start(self) -> None:
         """Start it, without waiting for anything."""
         self._is_asked_to_end = False
-        if self._log is None:
-            self._process = self._open(None)
-            return
-        with self._log.open("ab") as log:
-            self._process = self._open(log)
+        # Interrupted here, a process would run that nobody knows of and nobody ends.
+        with _undisturbed():
+            if self._log is None:
+                self._process = self._open(None)
+                return
+            with self._log.open("ab") as log:
+                self._process = self._open(log)
 
     def _open(self, log: BinaryIO | None) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -207,6 +210,26 @@ def running(variables: Mapping[str, str] | None = None) -> Iterator[Pair]:
             yield pair
         finally:
             pair.stop()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold back the signals that raise in the main thread until the block is over."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda number, _frame: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    for number in received:
+        signal.raise_signal(number)
 
 
 def without_settings(variables: Mapping[str, str]) -> dict[str, str]:

@@ -40,6 +40,9 @@ def build(
     Raises SecretUnusable, ContractIncomplete, StorageUnavailable.
     """
     clock = clock or SystemClock()
+    # Before anything is opened that would have to be closed: an RPC that does not say who may
+    # call it ends the start here.
+    contracts = method_contracts(SERVICE)
     secret = load_secret(settings)
     database = Database(settings.effective_database_url(), pool_size=settings.database_pool_size)
     store = SqlStore(database)
@@ -100,9 +103,7 @@ def build(
         host=settings.host,
         port=settings.port,
         services=[Service(SERVICE, servicer.add_to)],
-        interceptors=[
-            CallInterceptor(contracts=method_contracts(SERVICE), error_table=ERROR_TABLE)
-        ],
+        interceptors=[CallInterceptor(contracts=contracts, error_table=ERROR_TABLE)],
         ping=probe.ping,
         closers=closers,
         threads=settings.threads,

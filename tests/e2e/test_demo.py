@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,14 +36,17 @@ class TestDemo:
     def test_writes_no_colour_where_nobody_watches(self, demo_output: str) -> None:
         assert "\x1b" not in demo_output
 
-    def test_ends_what_it_started_when_it_is_ended(self, folder: Path) -> None:
+    @pytest.mark.parametrize("moment", MODULES)
+    def test_ends_what_it_started_when_it_is_ended(self, folder: Path, moment: str) -> None:
+        """Also in the very moment in which it starts the first or the second service."""
         variables = {**os.environ, "TMPDIR": str(folder)}
         with subprocess.Popen(COMMAND, cwd=ROOT, env=variables, stdout=subprocess.DEVNULL) as demo:
-            eventually(lambda: list(folder.glob("*/order_service.log")))
+            eventually(lambda: list(folder.glob(f"*/{moment}.log")))
             demo.send_signal(signal.SIGTERM)
             assert demo.wait(30) == 128 + signal.SIGTERM
 
         assert list(folder.iterdir()) == []
+        assert not _processes_that_know(folder)
 
     def test_the_lines_to_paste_work(self, demo_output: str, checkout: RealCheckout) -> None:
         pasted = "\n".join(TRY_IT[1:])
@@ -132,3 +136,14 @@ class TestScreen:
         self, given: money_pb2.Money, shown: str
     ) -> None:
         assert amount(given) == shown
+
+
+def _processes_that_know(folder: Path) -> list[str]:
+    """List the processes that have the folder in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        # Others end meanwhile, or are not ours to look into.
+        with suppress(OSError):
+            if os.fsencode(folder) in (process / "environ").read_bytes():
+                found.append(process.name)
+    return found

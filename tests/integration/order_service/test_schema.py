@@ -256,6 +256,14 @@ class TestItems:
         insert = sa.insert(order_items).values({**row, **wrong})
         refused(database, insert, *constraint.split("|"))
 
+    def test_stay_as_they_were_ordered(self, database: Database, desk: Desk) -> None:
+        order = desk.place()
+        of_order = order_items.c.order_id == order.id
+
+        refused(database, sa.update(order_items).where(of_order).values(quantity=9), "never_change")
+        refused(database, sa.delete(order_items).where(of_order), "never_")
+        assert desk.order(order.id) == order
+
 
 def operation_row(order: Order, kind: str = "charge", **other: Any) -> dict[str, Any]:
     """Build a row that is right but for what is named."""

@@ -42,7 +42,7 @@ def update_refund(refund: payment_pb2.Refund, **values: Any) -> sa.Executable:
     return sa.update(refunds).where(refunds.c.id == refund.id).values(**values)
 
 
-def new_payment(desk: Desk, **values: Any) -> sa.Executable:
+def new_payment(desk: Desk, **values: Any) -> sa.Insert:
     """A pending payment, except for the given values."""
     order_id = values.get("order_id") or new_id("ord_")
     if "order_id" not in values:
@@ -159,6 +159,12 @@ class TestAPayment:
         desk.refund(payment, 1000)
         refuses(desk, update(payment, refunded_minor=4001), "refunded_is_at_most_amount")
         refuses(desk, update(payment, refunded_minor=999), "payments_give_back_more_or_the_same")
+
+    def test_is_never_replaced(self, desk: Desk) -> None:
+        """Only SQLite has a statement that could."""
+        if desk.database.is_sqlite:
+            replacement = new_payment(desk, id=desk.process().id).prefix_with("OR REPLACE")
+            refuses(desk, replacement, "payments_are_never_replaced")
 
     def test_is_the_only_live_one_of_its_order(self, desk: Desk) -> None:
         for token in ("tok_visa", "tok_timeoutBeforeCharge"):

@@ -226,6 +226,10 @@ _TRIGGERS = {
         """CREATE TRIGGER orders_are_never_replaced BEFORE INSERT ON orders
             WHEN EXISTS (SELECT 1 FROM orders WHERE id = NEW.id)
             BEGIN SELECT RAISE(ABORT, 'orders are never replaced'); END""",
+        """CREATE TRIGGER order_items_never_change BEFORE UPDATE ON order_items
+            BEGIN SELECT RAISE(ABORT, 'order_items_never_change'); END""",
+        """CREATE TRIGGER order_items_are_never_deleted BEFORE DELETE ON order_items
+            BEGIN SELECT RAISE(ABORT, 'order_items_are_never_deleted'); END""",
         """CREATE TRIGGER order_audit_entries_never_change BEFORE UPDATE ON order_audit_entries
             BEGIN SELECT RAISE(ABORT, 'order_audit_entries never change'); END""",
         """CREATE TRIGGER order_audit_entries_are_never_deleted
@@ -252,6 +256,9 @@ _TRIGGERS = {
                 OR (OLD.payment_id IS NOT NULL AND OLD.payment_id IS DISTINCT FROM NEW.payment_id))
             EXECUTE FUNCTION refuse()""",
         """CREATE TRIGGER orders_are_never_deleted BEFORE DELETE OR TRUNCATE ON orders
+            FOR EACH STATEMENT EXECUTE FUNCTION refuse()""",
+        """CREATE TRIGGER order_items_never_change
+            BEFORE UPDATE OR DELETE OR TRUNCATE ON order_items
             FOR EACH STATEMENT EXECUTE FUNCTION refuse()""",
         """CREATE TRIGGER order_audit_entries_never_change
             BEFORE UPDATE OR DELETE OR TRUNCATE ON order_audit_entries

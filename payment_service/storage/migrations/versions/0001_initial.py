@@ -217,6 +217,9 @@ def upgrade() -> None:
         op.execute(_REFUSE)
     for rule in _RULES:
         op.execute(_trigger(op.get_bind().dialect.name, *rule))
+    if op.get_bind().dialect.name == "sqlite":
+        for table, key in _KEYS:
+            op.execute(_never_replaced(table, key))
 
 
 # What a payment and a refund are from their first moment on, and what they ended with.
@@ -294,6 +297,19 @@ _RULES = (
 
 _REFUSE = """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN RAISE EXCEPTION '%: %', TG_TABLE_NAME, TG_NAME; END $$"""
+
+
+_KEYS = (("payments", "id"), ("refunds", "id"), ("payment_audit_entries", "sequence"))
+
+
+def _never_replaced(table: str, key: str) -> str:
+    # SQLite's INSERT OR REPLACE deletes what is in its way without firing DELETE's triggers.
+    name = f"{table}_are_never_replaced"
+    return (
+        f"CREATE TRIGGER {name} BEFORE INSERT ON {table}"
+        f" WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})"
+        f" BEGIN SELECT RAISE(ABORT, '{table}: {name}'); END"
+    )
 
 
 def _trigger(dialect: str, name: str, event: str, table: str, condition: str) -> str:
