@@ -220,7 +220,7 @@ def _undisturbed() -> Iterator[None]:
         return
     received: list[int] = []
     previous = {
-        number: signal.signal(number, lambda number, _frame: received.append(number))
+        number: signal.signal(number, lambda caught, _frame: received.append(caught))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
@@ -228,8 +228,8 @@ def _undisturbed() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    for number in received:
-        signal.raise_signal(number)
+    for caught in received:
+        signal.raise_signal(caught)
 
 
 def without_settings(variables: Mapping[str, str]) -> dict[str, str]:

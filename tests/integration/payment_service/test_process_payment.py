@@ -337,6 +337,7 @@ class TestALease:
         assert scripted.calls.ProcessPayment(request).payment.status == SUCCEEDED
 
 
+@pytest.mark.requirement("FR-106")
 class TestAKeyTheGatewayMayHaveForgotten:
     def test_is_only_looked_up_and_not_found_changes_nothing(
         self, scripted: Desk, gateway: ScriptedGateway
@@ -373,6 +374,7 @@ class TestAnOutcomeThatCannotBeWritten:
         assert scripted.calls.ProcessPayment(request).payment.status == SUCCEEDED
 
 
+@pytest.mark.requirement("FR-124")
 class TestAnAnswerThatContradictsASettledPayment:
     @pytest.mark.parametrize(
         ("settled", "late", "reason"),

@@ -20,6 +20,7 @@ VOIDED = payment_pb2.PAYMENT_STATUS_VOIDED
 BEFORE_ARRIVAL = payment_pb2.VOID_REASON_RESOLVED_BEFORE_ARRIVAL
 
 
+@pytest.mark.requirement("FR-114")
 class TestACallThatHasNotArrived:
     def test_is_voided_and_charges_nothing_when_it_arrives(self, desk: Desk) -> None:
         order_id, key = new_id("ord_"), new_key()
@@ -63,6 +64,7 @@ class TestACallThatHasNotArrived:
             desk.as_(ALICE).GetPayment(payment_id=resolved.id)
 
 
+@pytest.mark.requirement("FR-115")
 class TestACallThatHasArrived:
     @pytest.mark.parametrize("token", ["tok_visa", "tok_chargeDeclined"])
     def test_is_told_as_it_is(self, desk: Desk, token: str) -> None:

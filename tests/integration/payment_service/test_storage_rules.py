@@ -22,6 +22,8 @@ from service_kit.ids import new_id
 from tests.builders import new_key
 from tests.integration.payment_service.desk import Desk
 
+pytestmark = pytest.mark.requirement("FR-123")
+
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
