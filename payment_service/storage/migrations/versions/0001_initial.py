@@ -304,12 +304,8 @@ _KEYS = (("payments", "id"), ("refunds", "id"), ("payment_audit_entries", "seque
 
 def _never_replaced(table: str, key: str) -> str:
     # SQLite's INSERT OR REPLACE deletes what is in its way without firing DELETE's triggers.
-    name = f"{table}_are_never_replaced"
-    return (
-        f"CREATE TRIGGER {name} BEFORE INSERT ON {table}"
-        f" WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})"
-        f" BEGIN SELECT RAISE(ABORT, '{table}: {name}'); END"
-    )
+    there_already = f"EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})"  # noqa: S608 - ours
+    return _trigger("sqlite", f"{table}_are_never_replaced", "INSERT", table, there_already)
 
 
 def _trigger(dialect: str, name: str, event: str, table: str, condition: str) -> str:
