@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import pytest
 
 from tests.checkout import Checkout
 from tests.system.checkouts import BOTH, Checkouts
+
+STORAGES = [f"{database}{redis}" for database, redis in product(BOTH, ("", " and Redis"))]
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +42,12 @@ def pool() -> Iterator[ThreadPoolExecutor]:
     """Threads to call from at the same time."""
     with ThreadPoolExecutor(8) as threads:
         yield threads
+
+
+@pytest.fixture(scope="module", params=STORAGES)
+def remembering(request: pytest.FixtureRequest, checkouts: Checkouts) -> Iterator[Checkout]:
+    """A checkout on each database, without and with Redis in front of it."""
+    database, _, redis = request.param.partition(" and ")
+    url = request.getfixturevalue("redis_server").url if redis else ""
+    with checkouts.running(database, redis_url=url) as running:
+        yield running

@@ -10,46 +10,31 @@ from typing import Any
 import grpc
 import pytest
 
-from service_kit.contract.method_contracts import MethodContract, method_contracts
+from service_kit.contract.method_contracts import MethodContract
 from tests.assertions import refused
 from tests.builders import request_type
 from tests.checkout import Checkout
 from tests.client import (
     ALICE,
     BOB,
-    OPERATIONS,
-    ORDER_SERVICE,
     ORDER_SERVICE_NAME,
-    PAYMENT_SERVICE_NAME,
     SHOP,
     Caller,
-    Client,
 )
 from tests.contract.proto_copy import ORDER_SERVICE as ORDER_SERVICE_PROTO
 from tests.contract.proto_copy import ROOT, ProtoCopy
+from tests.system.every_rpc import CALLER_OF_ROLE, CONTRACTS, client_for, is_of_orders, rpc_of
 from tests.system.simultaneously import outcome_of, reason_of
-
-CONTRACTS = method_contracts(ORDER_SERVICE_NAME) | method_contracts(PAYMENT_SERVICE_NAME)
-CALLERS = {caller.role: caller for caller in (ALICE, SHOP, OPERATIONS, ORDER_SERVICE)}
-
-
-def name_of(contract: MethodContract) -> str:
-    return contract.method.rpartition("/")[2]
-
-
-def client_of(checkout: Checkout, contract: MethodContract, caller: Caller) -> Client:
-    of_orders = contract.method.startswith(f"/{ORDER_SERVICE_NAME}/")
-    return checkout.orders(caller) if of_orders else checkout.payments(caller)
 
 
 @pytest.mark.requirement("FR-230")
-@pytest.mark.parametrize("role", CALLERS)
-@pytest.mark.parametrize("contract", CONTRACTS.values(), ids=name_of)
+@pytest.mark.parametrize("role", CALLER_OF_ROLE)
+@pytest.mark.parametrize("contract", CONTRACTS, ids=rpc_of)
 class TestEveryRpc:
     def test_lets_in_the_roles_it_declares_and_nobody_else(
         self, checkout: Checkout, contract: MethodContract, role: str
     ) -> None:
-        rpc, client = name_of(contract), client_of(checkout, contract, CALLERS[role])
+        rpc, client = rpc_of(contract), client_for(checkout, contract, CALLER_OF_ROLE[role])
         if role in contract.roles:
             # An empty request gets as far as its validation, or is answered.
             assert reason_of(outcome_of(lambda: client.send(rpc, b""))) in {
@@ -63,7 +48,7 @@ class TestEveryRpc:
 
 
 @pytest.mark.requirement("FR-230")
-@pytest.mark.parametrize("contract", CONTRACTS.values(), ids=name_of)
+@pytest.mark.parametrize("contract", CONTRACTS, ids=rpc_of)
 class TestIdentity:
     @pytest.mark.parametrize(
         ("metadata", "header"),
@@ -109,9 +94,9 @@ class TestIdentity:
         metadata: tuple[tuple[str, str], ...],
         header: str,
     ) -> None:
-        client = client_of(checkout, contract, Nobody(metadata))
+        client = client_for(checkout, contract, Nobody(metadata))
         with refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_MISSING") as refusal:
-            client.send(name_of(contract), b"\xff")
+            client.send(rpc_of(contract), b"\xff")
         assert refusal.metadata == {"header": header}
 
 
@@ -127,9 +112,9 @@ class Nobody(Caller):
 
 NAME_AN_ORDER = [
     contract
-    for contract in CONTRACTS.values()
-    if contract.method.startswith(f"/{ORDER_SERVICE_NAME}/")
-    and "order_id" in request_type(name_of(contract)).DESCRIPTOR.fields_by_name
+    for contract in CONTRACTS
+    if is_of_orders(contract)
+    and "order_id" in request_type(rpc_of(contract)).DESCRIPTOR.fields_by_name
     and "customer" in contract.roles
 ]
 
@@ -137,20 +122,20 @@ NAME_AN_ORDER = [
 @pytest.mark.requirement("FR-226")
 class TestSomebodyElsesOrder:
     def test_is_asked_for_by_these_rpcs(self) -> None:
-        assert {name_of(contract) for contract in NAME_AN_ORDER} == {
+        assert {rpc_of(contract) for contract in NAME_AN_ORDER} == {
             "GetOrder",
             "PayOrder",
             "MarkOrderPaid",
             "CancelOrder",
         }
 
-    @pytest.mark.parametrize("contract", NAME_AN_ORDER, ids=name_of)
+    @pytest.mark.parametrize("contract", NAME_AN_ORDER, ids=rpc_of)
     @pytest.mark.parametrize("order_exists", [True, False])
     def test_is_not_there(
         self, checkout: Checkout, contract: MethodContract, *, order_exists: bool
     ) -> None:
         """The same answer whether it exists or not: nobody learns of an order by asking."""
-        rpc, order = name_of(contract), checkout.place(ALICE)
+        rpc, order = rpc_of(contract), checkout.place(ALICE)
         order_id = order.id if order_exists else "ord_unknown"
         fields: dict[str, Any] = {"order_id": order_id}
         if rpc == "PayOrder":

@@ -2,47 +2,26 @@
 
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.descriptor import FieldDescriptor
 
-from service_kit.contract.method_contracts import MethodContract, method_contracts
 from tests.assertions import refused
-from tests.builders import money, new_key, new_request, new_trace_id, request_type
+from tests.builders import new_key, new_request, new_trace_id
 from tests.captured_log import CapturedLog, captured_log
 from tests.checkout import SECRET, Checkout
 from tests.client import (
     ALICE,
     OPERATIONS,
-    ORDER_SERVICE,
     ORDER_SERVICE_NAME,
     PAYMENT_SERVICE_NAME,
     SHOP,
     Caller,
-    Client,
 )
 from tests.system.checkouts import Checkouts
-from tests.system.simultaneously import outcome_of, reason_of
-
-CONTRACTS = method_contracts(ORDER_SERVICE_NAME) | method_contracts(PAYMENT_SERVICE_NAME)
-CALLERS = {caller.role: caller for caller in (ALICE, SHOP, OPERATIONS, ORDER_SERVICE)}
-
-CARD_NUMBER = "4242 4242 4242 4242"
-
-
-def name_of(contract: MethodContract) -> str:
-    return contract.method.rpartition("/")[2]
-
-
-def client_of(checkout: Checkout, contract: MethodContract) -> Client:
-    """A client that may call the RPC."""
-    caller = CALLERS[min(contract.roles)]
-    of_orders = contract.method.startswith(f"/{ORDER_SERVICE_NAME}/")
-    return checkout.orders(caller) if of_orders else checkout.payments(caller)
+from tests.system.files import folder_of, holding
+from tests.system.simultaneously import outcome_of
 
 
 @pytest.fixture(scope="module")
@@ -220,87 +199,3 @@ def stored_tokens(checkout: Checkout) -> list[str]:
         return list(connection.exec_driver_sql(query).scalars().all())
 
     return checkout.payment_database.read(read)
-
-
-def folder_of(checkout: Checkout) -> Path:
-    """Where the checkout's databases and the gateway's ledger are."""
-    return checkout.order_settings.data_dir
-
-
-def holding(folder: Path, needle: bytes, *patterns: str) -> list[Path]:
-    """Which of the folder's files have the bytes in them, journals included."""
-    files = [file for pattern in patterns for file in folder.glob(pattern) if file.is_file()]
-    assert files
-    return [file for file in files if needle in file.read_bytes()]
-
-
-def string_fields(descriptor: Any) -> Iterator[tuple[str, ...]]:
-    """Walk to every string field of a message: the names on the way."""
-    for field in descriptor.fields:
-        if field.type == FieldDescriptor.TYPE_STRING:
-            yield (field.name,)
-        elif field.message_type is not None:
-            for path in string_fields(field.message_type):
-                yield (field.name, *path)
-
-
-STRING_FIELDS = [
-    (contract, path)
-    for contract in CONTRACTS.values()
-    for path in string_fields(request_type(name_of(contract)).DESCRIPTOR)
-]
-
-
-def with_text_at(message: Any, path: tuple[str, ...], text: str) -> str:
-    """Put a text into a field of a message, and return the field's path as services name it."""
-    name, *rest = path
-    if not rest:
-        setattr(message, name, text)
-        return name
-    field = getattr(message, name)
-    if message.DESCRIPTOR.fields_by_name[name].is_repeated:
-        return f"{name}[0].{with_text_at(field.add(), tuple(rest), text)}"
-    return f"{name}.{with_text_at(field, tuple(rest), text)}"
-
-
-@pytest.mark.requirement("FR-233")
-class TestACardNumber:
-    def test_is_looked_for_in_every_text_there_is(self) -> None:
-        assert len(STRING_FIELDS) > 40
-
-    @pytest.mark.parametrize(
-        ("contract", "path"),
-        STRING_FIELDS,
-        ids=lambda part: name_of(part) if isinstance(part, MethodContract) else ".".join(part),
-    )
-    def test_is_refused_wherever_it_stands(
-        self, checkout: Checkout, contract: MethodContract, path: tuple[str, ...]
-    ) -> None:
-        rpc, client = name_of(contract), client_of(checkout, contract)
-        request = new_request(rpc)
-        field = with_text_at(request, path, CARD_NUMBER)
-        with refused(grpc.StatusCode.INVALID_ARGUMENT, "CARD_DATA_NOT_ACCEPTED") as refusal:
-            client.answer(rpc, request)
-        assert refusal.metadata == {"field": field}
-        assert list(refusal.violations) == [field]
-        assert CARD_NUMBER not in str(refusal.status)
-
-    def test_is_refused_as_an_identity(self, checkout: Checkout) -> None:
-        caller = Caller("customer", CARD_NUMBER.replace(" ", "-"))
-        with refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_MISSING"):
-            checkout.orders(caller).ListOrders()
-
-    def test_is_in_no_log_and_no_file(self, checkouts: Checkouts) -> None:
-        number = CARD_NUMBER.replace(" ", "")
-        with captured_log() as log, checkouts.running() as checkout:
-            paid = checkout.paid()
-            checkout.refund(paid, money(1))
-            for contract, path in STRING_FIELDS:
-                request = new_request(name_of(contract))
-                with_text_at(request, path, number)
-                call = partial(client_of(checkout, contract).answer, name_of(contract), request)
-                assert reason_of(outcome_of(call)) == "CARD_DATA_NOT_ACCEPTED"
-            folder = folder_of(checkout)
-            assert not holding(folder, number.encode(), "*")
-        assert number not in log.text
-        assert not holding(folder, number.encode(), "*")
