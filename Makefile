@@ -46,7 +46,7 @@ setup: .venv/.installed ## Make .venv from the lock file (instant when nothing c
 	@python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock
 	@index=$$(python -m pip config list | sed -nE "s/^[^=]*\.index-url='(.*)'$$/\1/p" | tail -n 1); \
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; fi; \
-	python -m uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock || { \
+	python -m uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes -r requirements.lock || { \
 		echo "uv could not install; trying pip …"; \
 		env -u PIP_REQUIRE_HASHES "$$(command -v python)" -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock; }
 	@printf '%s\n' ../../../.. ../../../../generated > "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth"

@@ -66,9 +66,9 @@ _OPTIONS: Final = (
     ("grpc.service_config", _SERVICE_CONFIG),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # A payment service that comes back is found within two seconds.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A payment service that comes back, or that starts after this one, is found within a second.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
 )
 
 _STATUS: Final = {
@@ -220,6 +220,7 @@ class GrpcPayments:
             method=method,
             code=refusal.code.name,
             reason=refusal.reason,
+            problem=refusal.message,
             trace_id=call.current().trace.trace_id,
         )
         return Unknown()
