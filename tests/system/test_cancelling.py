@@ -70,7 +70,7 @@ class TestCancelOrder:
         self, checkouts: Checkouts
     ) -> None:
         with (
-            checkouts.running(payment_gateway_slow_seconds=1.5) as checkout,
+            checkouts.running(payment_gateway_slow_seconds=3) as checkout,
             ThreadPoolExecutor(1) as other,
         ):
             order = checkout.place()

@@ -35,7 +35,7 @@ SERVICES = {
 def health(channel: grpc.Channel, name: str) -> int:
     """Ask as a load balancer does."""
     stub: Any = health_pb2_grpc.HealthStub(channel)
-    status: int = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status
+    status: int = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=20).status
     return status
 
 

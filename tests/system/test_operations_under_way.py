@@ -65,10 +65,10 @@ class TestWhileAnOperationIsUnderWay:
     ) -> None:
         with checkouts.running() as checkout:
             order = left_pending(checkout, token)
-            checkout.clock.move(timedelta(seconds=4))
+            checkout.clock.move(timedelta(seconds=1))
             with refused(grpc.StatusCode.ABORTED, "PAYMENT_IN_PROGRESS"):
                 checkout.cancel(order)
-            checkout.clock.move(timedelta(seconds=2))
+            checkout.clock.move(timedelta(seconds=5))
             with refused(grpc.StatusCode.FAILED_PRECONDITION, "INVALID_TRANSITION"):
                 checkout.cancel(order)
             assert checkout.order(order.id).status == order_pb2.ORDER_STATUS_PAID
