@@ -224,6 +224,8 @@ def _sqlite(url: sa.URL, lock_wait_ms: int, **options: Any) -> Engine:
             # An intent must survive a power cut before money moves: WAL alone would not do.
             "synchronous = FULL",
             "foreign_keys = ON",
+            # What was deleted is gone from the file too: a payment token must not linger.
+            "secure_delete = ON",
         ):
             connection.execute(f"PRAGMA {pragma}")
 

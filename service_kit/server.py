@@ -115,10 +115,10 @@ class Server:
 
     def stop(self) -> None:
         """Refuse new calls, let running ones finish within the drain time, close the rest."""
-        self._log.info("draining", address=self.address)
         self._health.enter_graceful_shutdown()
         self._probe.stop()
         ended = self._server.stop(grace=self._drain_seconds)
+        self._log.info("draining", address=self.address)
         ended.wait(self._drain_seconds + _CANCELLED_SECONDS)
         self._pool.shutdown(wait=False, cancel_futures=True)
         closers, self._closers = self._closers, ()
