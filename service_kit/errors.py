@@ -50,6 +50,9 @@ class CardDataNotAccepted(ServiceError):
 class InvalidPageToken(ServiceError):
     """The page token was not made here for this caller and these arguments."""
 
+    def __init__(self) -> None:
+        super().__init__("the page token is not one for this caller and these arguments")
+
 
 class IdempotencyKeyReused(ServiceError):
     """The key belongs to another method or to other fields."""
@@ -77,6 +80,9 @@ class ConcurrentUpdate(ServiceError):
 
 class StorageUnavailable(ServiceError):
     """The database cannot be reached, cannot write, or did not confirm a commit."""
+
+    def __init__(self) -> None:
+        super().__init__("the database does not answer; the same request may be sent again")
 
 
 class CredentialsMissing(ServiceError):
