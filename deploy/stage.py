@@ -140,7 +140,7 @@ def _require(fact: str, expected: object, came: object) -> None:
 
 def new_key() -> str:
     """Make an idempotency key: one per thing that somebody wants done."""
-    return f"demo-{secrets.token_hex(8)}"
+    return f"demo-{secrets.token_hex(8)}x"
 
 
 def euro(minor_units: int) -> money_pb2.Money:

@@ -68,7 +68,7 @@ def new_operation(
         status=OperationStatus.IN_FLIGHT,
         actor=ALICE,
         method="PayOrder",
-        idempotency_key=f"key-{secrets.token_hex(8)}",
+        idempotency_key=f"key-{secrets.token_hex(8)}x",
         fingerprint=b"f" * 32,
         started_at=AT,
     )
