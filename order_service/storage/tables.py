@@ -91,6 +91,11 @@ payment_operations: Final = sa.Table(
     sa.Column("fingerprint", sa.LargeBinary(32), nullable=False),
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("ended_at", UtcDateTime),
+    # When it is asked about again, and how often it has been in vain. None: whenever it is old.
+    sa.Column("due_at", UtcDateTime),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    # An answer that no repeat will change: a person has to look.
+    sa.Column("problem", sa.String(64), nullable=False, server_default=""),
     sa.CheckConstraint(_one_of("kind", [k.value for k in OperationKind]), name="kind_is_known"),
     sa.CheckConstraint(
         _one_of("status", [s.value for s in OperationStatus]), name="status_is_known"
@@ -122,6 +127,35 @@ payment_operations: Final = sa.Table(
         "order_id",
         postgresql_where=sa.text("status = 'in_flight'"),
         sqlite_where=sa.text("status = 'in_flight'"),
+    ),
+)
+
+# How far the payment service's history has been read: one row.
+payment_feed: Final = sa.Table(
+    "payment_feed",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("id = 1", name="is_one_row"),
+)
+
+# The payments that the history said have succeeded, until their orders are paid by them.
+payment_inbox: Final = sa.Table(
+    "payment_inbox",
+    metadata,
+    sa.Column("payment_id", sorted_text(64), primary_key=True),
+    # No foreign key: what the other service says is kept even if it names no order of ours.
+    sa.Column("order_id", sa.String(64), nullable=False),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("applied_at", UtcDateTime),
+    sa.Column("due_at", UtcDateTime),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("problem", sa.String(64), nullable=False, server_default=""),
+    sa.Index(
+        "ix_payment_inbox_waiting",
+        "received_at",
+        postgresql_where=sa.text("applied_at IS NULL"),
+        sqlite_where=sa.text("applied_at IS NULL"),
     ),
 )
 

@@ -58,6 +58,9 @@ payments: Final = sa.Table(
     sa.Column("idempotency_key", sa.String(64), nullable=False),
     sa.Column("fingerprint", sa.LargeBinary(32)),
     sa.Column("lease_until", UtcDateTime),
+    # When the gateway is asked again, and how often it has been in vain.
+    sa.Column("due_at", UtcDateTime),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("reply", sa.LargeBinary),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
@@ -108,6 +111,12 @@ payments: Final = sa.Table(
         sqlite_where=sa.text("status IN ('pending', 'succeeded')"),
     ),
     sa.Index("ix_payments_order_id_id", "order_id", "id"),
+    sa.Index(
+        "ix_payments_pending",
+        "created_at",
+        postgresql_where=sa.text("status = 'pending'"),
+        sqlite_where=sa.text("status = 'pending'"),
+    ),
     sa.Index("ix_payments_customer_id_id", "customer_id", "id"),
     sa.Index("ix_payments_status_id", "status", "id"),
 )
@@ -128,6 +137,9 @@ refunds: Final = sa.Table(
     sa.Column("idempotency_key", sa.String(64), nullable=False),
     sa.Column("fingerprint", sa.LargeBinary(32), nullable=False),
     sa.Column("lease_until", UtcDateTime),
+    # When the gateway is asked again, and how often it has been in vain.
+    sa.Column("due_at", UtcDateTime),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("reply_ok", sa.Boolean(create_constraint=False)),
     sa.Column("reply", sa.LargeBinary),
     sa.Column("created_at", UtcDateTime, nullable=False),
@@ -151,6 +163,12 @@ refunds: Final = sa.Table(
     ),
     sa.CheckConstraint("reply_ok OR status <> 'succeeded'", name="refused_did_not_succeed"),
     sa.Index("ix_refunds_payment_id_status", "payment_id", "status"),
+    sa.Index(
+        "ix_refunds_pending",
+        "created_at",
+        postgresql_where=sa.text("status = 'pending'"),
+        sqlite_where=sa.text("status = 'pending'"),
+    ),
 )
 
 payment_audit_entries: Final = sa.Table(
@@ -177,5 +195,11 @@ payment_audit_entries: Final = sa.Table(
     sa.Column("trace_id", sa.String(32), nullable=False),
     sa.CheckConstraint(_one_of("outcome", Outcome), name="outcome_is_known"),
     sa.Index("ix_payment_audit_entries_order_id_sequence", "order_id", "sequence"),
+    sa.Index(
+        "ix_payment_audit_entries_discrepancies",
+        "sequence",
+        postgresql_where=sa.text("event_type = 'gateway_discrepancy_found'"),
+        sqlite_where=sa.text("event_type = 'gateway_discrepancy_found'"),
+    ),
     sqlite_autoincrement=True,
 )
