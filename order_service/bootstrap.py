@@ -3,9 +3,11 @@
 from datetime import timedelta
 from typing import Final
 
+from order_service.application.apply_payments import ApplyPayments
 from order_service.application.archive_order import ArchiveOrder
 from order_service.application.cancel_order import CancelOrder
 from order_service.application.create_order import CreateOrder
+from order_service.application.forget_keys import ForgetKeys
 from order_service.application.fulfill_order import FulfillOrder
 from order_service.application.get_order import GetOrder
 from order_service.application.list_order_audit_entries import ListOrderAuditEntries
@@ -15,7 +17,9 @@ from order_service.application.once import Once
 from order_service.application.pay_order import PayOrder
 from order_service.application.payment_operations import PaymentOperations
 from order_service.application.ports import Payments
+from order_service.application.read_payments import ReadPayments
 from order_service.application.refund_order import RefundOrder
+from order_service.application.settle_left_behind import SettleLeftBehind
 from order_service.application.settlement import Settlement
 from order_service.config import Settings
 from order_service.gateways.payments import GrpcPayments, open_channel
@@ -32,6 +36,7 @@ from service_kit.interceptors.calls import CallInterceptor
 from service_kit.paging import PageTokens
 from service_kit.secrets import load_secret
 from service_kit.server import Server, Service
+from service_kit.workers import Task, Workers
 
 MIGRATIONS: Final = "order_service.storage.migrations"
 
@@ -87,12 +92,23 @@ def build(
             list_order_audit_entries=ListOrderAuditEntries(store=store),
         ),
     )
+    tasks = [
+        Task(
+            "settle-left-behind",
+            SettleLeftBehind(store=store, payments=payments, settlement=settlement, clock=clock),
+            threads=2,
+        ),
+        Task("read-payments", ReadPayments(store=store, payments=payments, clock=clock)),
+        Task("apply-payments", ApplyPayments(store=store, payments=payments, clock=clock)),
+        Task("forget-keys", ForgetKeys(store=store, clock=clock), pause_seconds=60),
+    ]
     return Server(
         host=settings.host,
         port=settings.port,
         services=[Service(SERVICE, servicer.add_to)],
         interceptors=[CallInterceptor(contracts=contracts, error_table=ERROR_TABLE)],
         ping=probe.ping,
+        workers=Workers(tasks if settings.background_work else []),
         closers=closers,
         threads=settings.threads,
         drain_seconds=settings.drain_seconds,

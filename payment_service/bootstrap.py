@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Final
 
+from payment_service.application.ask_again import AskAgain
 from payment_service.application.get_payment import GetPayment
 from payment_service.application.list_payment_audit_entries import ListPaymentAuditEntries
 from payment_service.application.list_payments import ListPayments
@@ -28,6 +29,7 @@ from service_kit.interceptors.calls import CallInterceptor
 from service_kit.paging import PageTokens
 from service_kit.secrets import load_secret, private_folder
 from service_kit.server import Server, Service
+from service_kit.workers import Task, Workers
 
 MIGRATIONS: Final = "payment_service.storage.migrations"
 
@@ -99,12 +101,18 @@ def build(
             list_payment_audit_entries=ListPaymentAuditEntries(store=store),
         ),
     )
+    again = AskAgain(store=store, settlement=settlement, clock=clock)
+    tasks = [
+        Task("ask-about-payments", again.payments, threads=2),
+        Task("ask-about-refunds", again.refunds),
+    ]
     return Server(
         host=settings.host,
         port=settings.port,
         services=[Service(SERVICE, servicer.add_to)],
         interceptors=[CallInterceptor(contracts=contracts, error_table=ERROR_TABLE)],
         ping=probe.ping,
+        workers=Workers(tasks if settings.background_work else []),
         closers=closers,
         threads=settings.threads,
         drain_seconds=settings.drain_seconds,

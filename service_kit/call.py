@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from service_kit.tracing import TraceContext
 
@@ -48,6 +48,23 @@ _current: ContextVar[Call] = ContextVar("call")
 def current() -> Call:
     """Return the call that this thread serves. Raises LookupError outside of one."""
     return _current.get()
+
+
+@contextmanager
+def background(name: str, *, seconds: float, trace_id: str = "") -> Iterator[Call]:
+    """Give work that no caller waits for what a call has: a trace and so many seconds of time.
+
+    The trace is a new one unless the work goes on with another's.
+    """
+    trace = TraceContext.new()
+    if trace_id:
+        trace = replace(trace, trace_id=trace_id)
+    deadline = time.monotonic() + seconds
+    nobody = Principal(role="", id="")
+    with serving(
+        Call(method=name, principal=nobody, on_behalf_of="", trace=trace, deadline=deadline)
+    ) as call:
+        yield call
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from service_kit.health import HealthProbe, HealthService
 from service_kit.logging import get_logger
 from service_kit.reflection import enable as enable_reflection
 from service_kit.settings import is_loopback
+from service_kit.workers import Workers
 
 _MILLISECONDS: Final = 1000
 # How long a connection that is due to close waits for its calls: as long as the longest call.
@@ -59,8 +60,8 @@ class Service:
 class Server:
     """Serves, tells its health, and drains.
 
-    `ping` returns if the database answers and raises if it does not. `closers` run last, after
-    the calls that may need what they close.
+    `ping` returns if the database answers and raises if it does not. `workers` run while it
+    serves. `closers` run last, after the calls that may need what they close.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Server:
         services: Sequence[Service],
         interceptors: Sequence[grpc.ServerInterceptor],
         ping: Callable[[], None],
+        workers: Workers | None = None,
         closers: Sequence[Callable[[], None]] = (),
         threads: int = 64,
         drain_seconds: float = 10.0,
@@ -83,6 +85,7 @@ class Server:
         # grpc is content with either address of localhost; the other may be somebody else's.
         self._host = "127.0.0.1" if host == "localhost" else host
         self.port = port
+        self._workers = workers or Workers([])
         self._closers = closers
         self._drain_seconds = drain_seconds
         self._log = get_logger()
@@ -111,6 +114,7 @@ class Server:
         self._listen()
         self._probe.start()
         self._server.start()
+        self._workers.start()
         self._log.info("listening", address=self.address, pid=os.getpid())
 
     def stop(self) -> None:
@@ -119,6 +123,8 @@ class Server:
         self._probe.stop()
         ended = self._server.stop(grace=self._drain_seconds)
         self._log.info("draining", address=self.address)
+        # Both at once: what a worker has begun may take as long as a call.
+        self._workers.stop(self._drain_seconds)
         ended.wait(self._drain_seconds + _CANCELLED_SECONDS)
         self._pool.shutdown(wait=False, cancel_futures=True)
         closers, self._closers = self._closers, ()

@@ -168,6 +168,9 @@ class ServiceSettings(BaseSettings):
     drain_seconds: float = setting(
         10.0, "How long running calls may take to finish on SIGTERM", "0 to 300", ge=0, le=300
     )
+    background_work: bool = setting(
+        True, "Also finish what other calls and processes left unfinished", "true or false"
+    )
     log_format: Literal["auto", "json", "console"] = setting(
         "auto", "Form of the log; auto: console on a terminal, else json", "auto, json or console"
     )

@@ -181,6 +181,8 @@ def running_checkout(
     `settings` go to both, those that begin with `order_` or `payment_` to one.
     """
     shared: dict[str, Any] = {
+        # What is left unfinished stays so, for a test to see, unless it asks for the opposite.
+        "background_work": False,
         "data_dir": folder,
         "secret_key": SECRET,
         "redis_url": redis_url,

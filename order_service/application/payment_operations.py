@@ -5,6 +5,7 @@ The remote call stands between two transactions and in neither.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from order_service.application.once import ChangeOrder, Once, locked
@@ -26,6 +27,9 @@ from service_kit.ids import new_id
 
 # Less than this and the payment service, and behind it the gateway, could not answer in time.
 DEADLINE_MIN_SECONDS: Final = 1.0
+
+# What a call may take beyond its deadline to write its outcome down.
+OVERTIME: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,9 @@ class PaymentOperations:
         owner_id: str,
     ) -> Reply | Opened:
         now = self._clock.now()
-        claim = work.keys.claim(command.request, owner_id=owner_id, now=now)
+        # A repeat waits for this call only as long as this call can last.
+        lease = timedelta(seconds=call.current().remaining_seconds()) + OVERTIME
+        claim = work.keys.claim(command.request, owner_id=owner_id, now=now, lease=lease)
         if claim.reply:
             return claim.reply
         order = locked(work, command.order_id, command.actor)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from order_service.domain.audit import Actor, AuditEntry
@@ -12,7 +12,7 @@ from order_service.domain.order import Order
 from order_service.domain.payment_operation import PaymentOperation
 from order_service.domain.state_machine import OrderStatus
 from service_kit.errors import FieldViolation
-from service_kit.idempotency.keys import Claim
+from service_kit.idempotency.keys import LEASE, Claim, KeyName, KeyPage
 from service_kit.idempotency.record import KeyedRequest, Reply
 
 T = TypeVar("T")
@@ -21,7 +21,9 @@ T = TypeVar("T")
 class Keys(Protocol):
     """The record of keyed requests. See service_kit.idempotency.keys."""
 
-    def claim(self, request: KeyedRequest, *, owner_id: str, now: datetime) -> Claim:
+    def claim(
+        self, request: KeyedRequest, *, owner_id: str, now: datetime, lease: timedelta = LEASE
+    ) -> Claim:
         """Take the key, or find what became of it."""
 
     def lock(self, request: KeyedRequest) -> Claim:
@@ -35,6 +37,12 @@ class Keys(Protocol):
 
     def release(self, request: KeyedRequest, *, now: datetime) -> None:
         """Let a repeat take over at once."""
+
+    def page(self, *, after: KeyName, limit: int, now: datetime) -> KeyPage:
+        """Look through the next keys in their order, for those to be forgotten by now."""
+
+    def forget(self, name: KeyName, *, now: datetime) -> None:
+        """Forget a key, if it is still to be forgotten."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,21 @@ class Orders(Protocol):
         """List orders with smaller ids than `before` (empty: all), greatest id first."""
 
 
+@dataclass(frozen=True)
+class Unsettled:
+    """Something that has been waiting for its outcome: since when, and what stands in its way.
+
+    `what` is the kind of operation, or `payment` for one that its order does not have.
+    """
+
+    what: str
+    id: str
+    order_id: str
+    since: datetime
+    attempts: int
+    problem: str
+
+
 class Operations(Protocol):
     """The stored payment operations."""
 
@@ -75,6 +98,51 @@ class Operations(Protocol):
 
     def end(self, operation: PaymentOperation, *, at: datetime) -> None:
         """Write the outcome of an operation that was in flight."""
+
+    def waiting(self, *, started_before: datetime, now: datetime) -> bool:
+        """Say whether an operation from before then is still in flight, and due."""
+
+    def take(
+        self, *, started_before: datetime, until: datetime, now: datetime
+    ) -> PaymentOperation | None:
+        """Take the oldest of those. Nobody else takes it until then."""
+
+    def postpone(self, operation_id: str, *, problem: str, now: datetime) -> None:
+        """Have an operation that was taken in vain wait; longer each time."""
+
+    def make_due(self) -> None:
+        """End the waiting of every operation in flight."""
+
+    def unsettled(self, *, started_before: datetime) -> Sequence[Unsettled]:
+        """List the operations from before then that are in flight, and those with a problem."""
+
+
+class Inbox(Protocol):
+    """The payments that the payment service says have succeeded, until they are applied."""
+
+    def sequence(self) -> int:
+        """Say up to which sequence its history has been read."""
+
+    def receive(self, page: "PaymentPage", *, after: int, now: datetime) -> None:
+        """Keep what was read after a sequence, and how far that is.
+
+        Does nothing if somebody else has read on from there.
+        """
+
+    def waiting(self, now: datetime) -> bool:
+        """Say whether a payment is not applied yet, and due."""
+
+    def take(self, *, until: datetime, now: datetime) -> "ReceivedPayment | None":
+        """Take the oldest of those. Nobody else takes it until then."""
+
+    def apply(self, payment_id: str, *, at: datetime) -> None:
+        """Write down that the order is paid by the payment."""
+
+    def postpone(self, payment_id: str, *, problem: str, now: datetime) -> None:
+        """Have a payment that was taken in vain wait; longer each time."""
+
+    def unapplied(self, *, received_before: datetime) -> Sequence[Unsettled]:
+        """List the payments from before then that are not applied, and those with a problem."""
 
 
 class Audit(Protocol):
@@ -93,6 +161,8 @@ class Work(Protocol):
     def orders(self) -> Orders: ...
     @property
     def operations(self) -> Operations: ...
+    @property
+    def inbox(self) -> Inbox: ...
     @property
     def audit(self) -> Audit: ...
 
@@ -170,7 +240,14 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Unknown:
-    """Nobody can say yet."""
+    """Nobody can say yet.
+
+    `unreachable` says that the payment service did not answer at all, `problem` names a refusal
+    that it would repeat.
+    """
+
+    unreachable: bool = False
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -195,6 +272,22 @@ SealAnswer = NoPayment | Succeeded | Unknown
 RefundAnswer = Refunded | RefundRefused | Unknown
 
 
+@dataclass(frozen=True)
+class ReceivedPayment:
+    """A payment that has succeeded, according to the payment service's history."""
+
+    payment_id: str
+    order_id: str
+
+
+@dataclass(frozen=True)
+class PaymentPage:
+    """A piece of that history: where it ends, and the payments that succeeded in it."""
+
+    last_sequence: int
+    payments: tuple[ReceivedPayment, ...]
+
+
 class Payments(Protocol):
     """The payment service. No method raises for an answer that is merely unknown."""
 
@@ -217,3 +310,9 @@ class Payments(Protocol):
 
     def get(self, payment_id: str, *, by: Actor) -> PaymentFacts:
         """Read a payment. Raises PaymentNotFound, PaymentServiceUnavailable."""
+
+    def succeeded_since(self, sequence: int) -> PaymentPage:
+        """Read on in the history of payments. Raises PaymentServiceUnavailable."""
+
+    def answers(self) -> bool:
+        """Say whether the payment service is there and well."""

@@ -87,12 +87,13 @@ class Settlement:
         if self._clock.now() - operation.started_at <= ABANDONED_AFTER:
             return False
         try:
-            self.settle(operation, self._ask(operation))
+            self.settle(operation, self.ask(operation))
         except PaymentOutcomeUnknown:
             return False
         return True
 
-    def _ask(self, operation: PaymentOperation) -> Answer:
+    def ask(self, operation: PaymentOperation) -> Answer:
+        """Ask what became of an operation whose caller is not there to send it again."""
         match operation.kind:
             case OperationKind.CHARGE:
                 # The token is not kept here: the charge cannot be sent again, only asked for.

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 import structlog
+from grpc_health.v1 import health_pb2
 
 from checkout.money.v1 import money_pb2
 from checkout.payment.v1 import payment_pb2, payment_service_pb2, payment_service_pb2_grpc
@@ -14,6 +15,8 @@ from order_service.application.ports import (
     Declined,
     NoPayment,
     PaymentFacts,
+    PaymentPage,
+    ReceivedPayment,
     RefundAnswer,
     Refunded,
     RefundRefused,
@@ -71,6 +74,22 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 500),
 )
 
+_UNREACHABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+# A repeat is refused likewise, and a question of ours that is refused so is a bug: somebody
+# has to look.
+_DEFINITIVE: Final = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.INTERNAL,
+)
+
+_PAYMENT_SUCCEEDED: Final = "payment_succeeded"
+_FEED_PAGE_SIZE: Final = 100
+_HEALTH_SECONDS: Final = 1.0
+_NOBODY: Final = Actor(role="", id="", on_behalf_of="", trace_id="")
+
 _STATUS: Final = {
     payment_pb2.PAYMENT_STATUS_PENDING: "pending",
     payment_pb2.PAYMENT_STATUS_SUCCEEDED: "succeeded",
@@ -95,6 +114,11 @@ class GrpcPayments:
 
     def __init__(self, channel: grpc.Channel, *, sign_ticket: Callable[[Order], str]) -> None:
         self._stub = payment_service_pb2_grpc.PaymentServiceStub(channel)
+        self._check_health = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
         self._ticket = sign_ticket
         self._log = structlog.get_logger()
         self._broken = False
@@ -199,6 +223,31 @@ class GrpcPayments:
             raise PaymentServiceUnavailable from None
         return _facts(response.payment)
 
+    def succeeded_since(self, sequence: int) -> PaymentPage:
+        """Read a page of the payment history. Raises PaymentServiceUnavailable."""
+        request = payment_service_pb2.ListPaymentAuditEntriesRequest(
+            after_sequence=sequence, page_size=_FEED_PAGE_SIZE
+        )
+        try:
+            response = self._call(self._stub.ListPaymentAuditEntries, request, _NOBODY)
+        except grpc.RpcError as error:
+            self._unknown("ListPaymentAuditEntries", error)
+            raise PaymentServiceUnavailable from None
+        succeeded = (e for e in response.entries if e.event_type == _PAYMENT_SUCCEEDED)
+        return PaymentPage(
+            last_sequence=response.entries[-1].sequence if response.entries else sequence,
+            payments=tuple(ReceivedPayment(e.payment_id, e.order_id) for e in succeeded),
+        )
+
+    def answers(self) -> bool:
+        """Ask the payment service for its health."""
+        request = health_pb2.HealthCheckRequest()
+        try:
+            response = self._check_health(request, timeout=_HEALTH_SECONDS)
+        except grpc.RpcError:
+            return False
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
     def _call(self, method: Callable[..., R], request: Any, actor: Actor) -> R:
         if transaction_is_open():
             raise AssertionError("a remote call inside a transaction")
@@ -223,7 +272,10 @@ class GrpcPayments:
             problem=refusal.message,
             trace_id=call.current().trace.trace_id,
         )
-        return Unknown()
+        return Unknown(
+            unreachable=refusal.code in _UNREACHABLE,
+            problem=refusal.reason if refusal.code in _DEFINITIVE else "",
+        )
 
     def _watch(self, connectivity: grpc.ChannelConnectivity) -> None:
         self._broken = connectivity is grpc.ChannelConnectivity.TRANSIENT_FAILURE

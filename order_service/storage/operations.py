@@ -1,11 +1,13 @@
 """Payment operation rows."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from order_service.application.ports import Unsettled
 from order_service.domain.audit import Actor
 from order_service.domain.money import Money
 from order_service.domain.payment_operation import (
@@ -15,6 +17,7 @@ from order_service.domain.payment_operation import (
 )
 from order_service.storage.tables import payment_operations
 from service_kit.database import RaceLost
+from service_kit.due import is_due, next_try
 
 operation_columns: Final = tuple(
     column.label(f"operation_{column.name}") for column in payment_operations.c
@@ -68,6 +71,78 @@ class StoredOperations:
         )
         if self._connection.execute(statement).rowcount != 1:
             raise RaceLost
+
+    def waiting(self, *, started_before: datetime, now: datetime) -> bool:
+        """Say whether there is something to take."""
+        query = sa.select(sa.exists().where(*_is_waiting(started_before, now)))
+        return bool(self._connection.execute(query).scalar_one())
+
+    def take(
+        self, *, started_before: datetime, until: datetime, now: datetime
+    ) -> PaymentOperation | None:
+        """Take the oldest operation that nobody else is taking."""
+        query = (
+            sa.select(*operation_columns)
+            .where(*_is_waiting(started_before, now))
+            .order_by(payment_operations.c.started_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        row = self._connection.execute(query).first()
+        if row is None:
+            return None
+        self._update(row.operation_id, due_at=until, attempts=payment_operations.c.attempts + 1)
+        return operation_of(row)
+
+    def postpone(self, operation_id: str, *, problem: str, now: datetime) -> None:
+        """Set when it is due, by the number of its attempts."""
+        query = sa.select(payment_operations.c.attempts).where(
+            payment_operations.c.id == operation_id
+        )
+        attempts = self._connection.execute(query).scalar_one()
+        self._update(operation_id, due_at=next_try(attempts, now), problem=problem)
+
+    def make_due(self) -> None:
+        """Clear every due time that is in the future."""
+        statement = sa.update(payment_operations).where(_in_flight).values(due_at=None)
+        self._connection.execute(statement)
+
+    def unsettled(self, *, started_before: datetime) -> Sequence[Unsettled]:
+        """Read operations in flight that are old or have a problem, oldest first."""
+        columns = payment_operations.c
+        query = (
+            sa.select(payment_operations)
+            .where(_in_flight, sa.or_(columns.started_at < started_before, columns.problem != ""))
+            .order_by(columns.started_at)
+        )
+        return [
+            Unsettled(
+                what=row.kind,
+                id=row.id,
+                order_id=row.order_id,
+                since=row.started_at,
+                attempts=row.attempts,
+                problem=row.problem,
+            )
+            for row in self._connection.execute(query)
+        ]
+
+    def _update(self, operation_id: str, **values: object) -> None:
+        # Nothing to do if it has ended meanwhile.
+        statement = (
+            sa.update(payment_operations)
+            .where(payment_operations.c.id == operation_id, _in_flight)
+            .values(**values)
+        )
+        self._connection.execute(statement)
+
+
+_in_flight: Final = payment_operations.c.status == OperationStatus.IN_FLIGHT.value
+
+
+def _is_waiting(started_before: datetime, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    columns = payment_operations.c
+    return _in_flight, columns.started_at <= started_before, is_due(columns.due_at, now)
 
 
 def operation_of(row: Row[Any]) -> PaymentOperation:

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 
 from order_service.application.ports import StoredEntry, Work
 from order_service.storage.audit import StoredAudit, read_entries
+from order_service.storage.inbox import StoredInbox
 from order_service.storage.operations import StoredOperations
 from order_service.storage.orders import StoredOrders
 from order_service.storage.tables import idempotency_keys, instance
@@ -25,6 +26,7 @@ class StoredWork:
         self.keys = IdempotencyKeys(connection, idempotency_keys, retention=key_retention)
         self.orders = StoredOrders(connection)
         self.operations = StoredOperations(connection)
+        self.inbox = StoredInbox(connection)
         self.audit = StoredAudit(connection)
 
 

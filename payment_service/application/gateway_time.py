@@ -13,7 +13,9 @@ GATEWAY_SECONDS_MAX: Final = 7.0
 # A gateway given less than this could only be asked in vain.
 GATEWAY_SECONDS_MIN: Final = 0.2
 
-LEASE: Final = timedelta(seconds=15)
+# Whoever asks may take this much longer to write the answer down.
+_OVERTIME_SECONDS: Final = 1.0
+LEASE_MAX: Final = timedelta(seconds=GATEWAY_SECONDS_MAX + _OVERTIME_SECONDS)
 
 
 def gateway_seconds(deadline: Deadline) -> float:
@@ -27,8 +29,13 @@ def require_gateway_time(deadline: Deadline) -> None:
         raise DeadlineTooShort(minimum_seconds=RESERVE_SECONDS + GATEWAY_SECONDS_MIN)
 
 
+def lease_of(deadline: Deadline) -> timedelta:
+    """Say how long nobody else should ask: as long as this call can."""
+    return timedelta(seconds=max(gateway_seconds(deadline), 0.0) + _OVERTIME_SECONDS)
+
+
 def is_leased(lease_until: datetime | None, now: datetime) -> bool:
     """Say whether somebody is asking the gateway and must not be disturbed."""
     # A lease much further ahead than its maximum was written by a clock that has since been set
     # back; a little further, by a replica whose clock is ahead of ours.
-    return lease_until is not None and now < lease_until <= now + LEASE + CLOCK_SKEW_MAX
+    return lease_until is not None and now < lease_until <= now + LEASE_MAX + CLOCK_SKEW_MAX

@@ -97,8 +97,20 @@ class Payments(Protocol):
     def lease(self, payment_id: str, until: datetime) -> None:
         """Say that somebody asks the gateway about a PENDING payment."""
 
-    def release(self, payment_id: str, until: datetime) -> None:
-        """End the lease that was taken until then, unless somebody else has it by now."""
+    def release(self, payment_id: str, until: datetime, *, now: datetime) -> None:
+        """End the lease that was taken until then, unless somebody else has it by now.
+
+        The gateway was asked in vain: it is to be asked again, later each time.
+        """
+
+    def waiting(self, now: datetime) -> bool:
+        """Say whether a payment is PENDING, due, and nobody asks about it."""
+
+    def lock_due(self, now: datetime) -> PaymentRecord | None:
+        """Lock the oldest of those, of which nobody has locked the order."""
+
+    def make_due(self) -> None:
+        """End the waiting of every PENDING payment."""
 
     def settle(self, record: PaymentRecord) -> None:
         """Write the outcome of a PENDING payment and its final reply."""
@@ -128,8 +140,20 @@ class Refunds(Protocol):
     def lease(self, refund_id: str, until: datetime) -> None:
         """Say that somebody asks the gateway about a PENDING refund."""
 
-    def release(self, refund_id: str, until: datetime) -> None:
-        """End the lease that was taken until then, unless somebody else has it by now."""
+    def release(self, refund_id: str, until: datetime, *, now: datetime) -> None:
+        """End the lease that was taken until then, unless somebody else has it by now.
+
+        The gateway was asked in vain: it is to be asked again, later each time.
+        """
+
+    def waiting(self, now: datetime) -> bool:
+        """Say whether a refund is PENDING, due, and nobody asks about it."""
+
+    def lock_due(self, now: datetime) -> RefundRecord | None:
+        """Lock the oldest of those, of which nobody has locked the order."""
+
+    def make_due(self) -> None:
+        """End the waiting of every PENDING refund."""
 
     def settle(self, record: RefundRecord) -> None:
         """Write the outcome of a PENDING refund and its final reply."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from payment_service.application.gateway_time import LEASE, require_gateway_time
+from payment_service.application.gateway_time import lease_of, require_gateway_time
 from payment_service.application.ports import (
     Deadline,
     Gateway,
@@ -71,7 +71,9 @@ class ProcessPayment:
             return reply
         require_gateway_time(deadline)
         payment_id = new_id("pay_")
-        record, ask = self._store.transact(lambda work: self._begin(work, command, payment_id))
+        record, ask = self._store.transact(
+            lambda work: self._begin(work, command, payment_id, deadline)
+        )
         found = not ask and record.payment.id != payment_id
         if ask:
             record = self._settlement.settle_payment(record, by=command.actor, deadline=deadline)
@@ -89,7 +91,9 @@ class ProcessPayment:
             wrong = FieldViolation("payment_token", f"must be {self._gateway.accepted_tokens}")
             raise InvalidRequest(violations=[wrong])
 
-    def _begin(self, work: Work, command: Command, payment_id: str) -> tuple[PaymentRecord, bool]:
+    def _begin(
+        self, work: Work, command: Command, payment_id: str, deadline: Deadline
+    ) -> tuple[PaymentRecord, bool]:
         """Find or record the intent. Say whether this call is the one to ask the gateway."""
         request, ticket = command.request, command.ticket
         # Locked before anything is looked up: a seal and a payment exclude each other.
@@ -101,7 +105,7 @@ class ProcessPayment:
             if known.payment.id == payment_id:
                 # Run again because the confirmation of our own commit was lost.
                 return known, known.reply is None
-            taken = self._settlement.take_payment(work, known)
+            taken = self._settlement.take_payment(work, known, deadline)
             return taken or known, taken is not None
         if other := work.refunds.by_key(request.role, request.caller, request.key):
             raise IdempotencyKeyReused(method=other.request.method)
@@ -110,13 +114,13 @@ class ProcessPayment:
             reason = VoidReason.ORDER_SEALED
         elif work.payments.live(ticket.order_id):
             reason = VoidReason.ANOTHER_PAYMENT_IS_LIVE
-        record, entry = self._intent(command, payment_id, reason)
+        record, entry = self._intent(command, payment_id, reason, deadline)
         work.payments.add(record)
         work.audit.append(entry)
         return record, reason is None
 
     def _intent(
-        self, command: Command, payment_id: str, reason: VoidReason | None
+        self, command: Command, payment_id: str, reason: VoidReason | None, deadline: Deadline
     ) -> tuple[PaymentRecord, AuditEntry]:
         request, now = command.request, self._clock.now()
         if reason:
@@ -142,7 +146,7 @@ class ProcessPayment:
             key=request.key,
             fingerprint=request.fingerprint,
             payment_token=None if reason else command.payment_token,
-            lease_until=None if reason else now + LEASE,
+            lease_until=None if reason else now + lease_of(deadline),
             reply=self._replies.processed(payment) if reason else None,
         )
         return record, entry

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from payment_service.application.gateway_time import LEASE, require_gateway_time
+from payment_service.application.gateway_time import lease_of, require_gateway_time
 from payment_service.application.ports import Deadline, RefundRecord, Replies, Store, Work
 from payment_service.application.settlement import Settlement
 from payment_service.domain.audit import Actor, AuditEntry
@@ -69,7 +69,7 @@ class RefundPayment:
             return reply
         require_gateway_time(deadline)
         refund_id = new_id("ref_")
-        begun = self._store.transact(lambda work: self._begin(work, command, refund_id))
+        begun = self._store.transact(lambda work: self._begin(work, command, refund_id, deadline))
         record = begun.record
         found = not begun.ask and record.refund.id != refund_id
         if begun.ask:
@@ -82,7 +82,7 @@ class RefundPayment:
         self._memory.remember(command.request, reply)
         return reply
 
-    def _begin(self, work: Work, command: Command, refund_id: str) -> _Begun:
+    def _begin(self, work: Work, command: Command, refund_id: str, deadline: Deadline) -> _Begun:
         """Find or record the intent."""
         request = command.request
         # Locked before anything is added up: two refunds cannot both take what is left.
@@ -99,15 +99,21 @@ class RefundPayment:
             if known.refund.id == refund_id:
                 # Run again because the confirmation of our own commit was lost.
                 return _Begun(known, payment, ask=known.reply is None)
-            taken = self._settlement.take_refund(work, known)
+            taken = self._settlement.take_refund(work, known, deadline)
             return _Begun(taken or known, payment, ask=taken is not None)
-        record, entry = self._intent(command, payment, work.refunds.reserved(payment.id), refund_id)
+        reserved = work.refunds.reserved(payment.id)
+        record, entry = self._intent(command, payment, reserved, refund_id, deadline)
         work.refunds.add(record)
         work.audit.append(entry)
         return _Begun(record, payment, ask=record.reply is None)
 
     def _intent(
-        self, command: Command, payment: Payment, reserved: int, refund_id: str
+        self,
+        command: Command,
+        payment: Payment,
+        reserved: int,
+        refund_id: str,
+        deadline: Deadline,
     ) -> tuple[RefundRecord, AuditEntry]:
         amount, now = command.amount, self._clock.now()
         if payment.amount and payment.amount.currency_code != amount.currency_code:
@@ -133,4 +139,5 @@ class RefundPayment:
             )
             reply = Reply(ok=False, body=self._replies.refusal(refusal))
             return RefundRecord(refund=refund, request=command.request, reply=reply), entry
-        return RefundRecord(refund=refund, request=command.request, lease_until=now + LEASE), entry
+        lease_until = now + lease_of(deadline)
+        return RefundRecord(refund=refund, request=command.request, lease_until=lease_until), entry

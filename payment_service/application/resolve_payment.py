@@ -47,12 +47,16 @@ class ResolvePayment:
         """
         require_gateway_time(deadline)
         payment_id = new_id("pay_")
-        record, ask = self._store.transact(lambda work: self._find(work, command, payment_id))
+        record, ask = self._store.transact(
+            lambda work: self._find(work, command, payment_id, deadline)
+        )
         if ask:
             record = self._settlement.settle_payment(record, by=command.actor, deadline=deadline)
         return record.payment
 
-    def _find(self, work: Work, command: Command, payment_id: str) -> tuple[PaymentRecord, bool]:
+    def _find(
+        self, work: Work, command: Command, payment_id: str, deadline: Deadline
+    ) -> tuple[PaymentRecord, bool]:
         """Find the payment or void it. Say whether this call is the one to ask the gateway."""
         actor, order_id = command.actor, command.order_id
         work.orders.lock(order_id)
@@ -61,7 +65,7 @@ class ResolvePayment:
             return self._void(work, command, payment_id), False
         if known.payment.order_id != order_id:
             raise PaymentMismatch(order_id=order_id, payment_id=known.payment.id)
-        taken = self._settlement.take_payment(work, known)
+        taken = self._settlement.take_payment(work, known, deadline)
         return taken or known, taken is not None
 
     def _void(self, work: Work, command: Command, payment_id: str) -> PaymentRecord:

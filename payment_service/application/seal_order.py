@@ -34,14 +34,16 @@ class SealOrder:
         Raises DeadlineTooShort.
         """
         require_gateway_time(deadline)
-        record, ask = self._store.transact(lambda work: self._seal(work, command))
+        record, ask = self._store.transact(lambda work: self._seal(work, command, deadline))
         if record and ask:
             record = self._settlement.settle_payment(record, by=command.actor, deadline=deadline)
         if record is None or record.payment.status not in LIVE_PAYMENT_STATUSES:
             return None
         return record.payment
 
-    def _seal(self, work: Work, command: Command) -> tuple[PaymentRecord | None, bool]:
+    def _seal(
+        self, work: Work, command: Command, deadline: Deadline
+    ) -> tuple[PaymentRecord | None, bool]:
         """Seal the order and find its payment. Say whether this call is the one to ask."""
         order_id, actor, now = command.order_id, command.actor, self._clock.now()
         sealed = work.orders.lock(order_id)
@@ -53,5 +55,5 @@ class SealOrder:
                 if live
                 else seal_unpaid(order_id, by=actor, at=now)
             )
-        taken = self._settlement.take_payment(work, live) if live else None
+        taken = self._settlement.take_payment(work, live, deadline) if live else None
         return taken or live, taken is not None

@@ -11,9 +11,9 @@ from typing import assert_never
 
 from payment_service.application.gateway_time import (
     GATEWAY_SECONDS_MIN,
-    LEASE,
     gateway_seconds,
     is_leased,
+    lease_of,
 )
 from payment_service.application.ports import (
     Answer,
@@ -61,21 +61,27 @@ class Settlement:
         self._clock = clock
         self._key_age_max = key_age_max
 
-    def take_payment(self, work: Work, record: PaymentRecord) -> PaymentRecord | None:
+    def take_payment(
+        self, work: Work, record: PaymentRecord, deadline: Deadline
+    ) -> PaymentRecord | None:
         """Take the lease of a pending payment in order to ask. None: it is final, or is asked."""
         now = self._clock.now()
         if record.reply is not None or is_leased(record.lease_until, now):
             return None
-        work.payments.lease(record.payment.id, now + LEASE)
-        return replace(record, lease_until=now + LEASE)
+        lease_until = now + lease_of(deadline)
+        work.payments.lease(record.payment.id, lease_until)
+        return replace(record, lease_until=lease_until)
 
-    def take_refund(self, work: Work, record: RefundRecord) -> RefundRecord | None:
+    def take_refund(
+        self, work: Work, record: RefundRecord, deadline: Deadline
+    ) -> RefundRecord | None:
         """Take the lease of a pending refund likewise."""
         now = self._clock.now()
         if record.reply is not None or is_leased(record.lease_until, now):
             return None
-        work.refunds.lease(record.refund.id, now + LEASE)
-        return replace(record, lease_until=now + LEASE)
+        lease_until = now + lease_of(deadline)
+        work.refunds.lease(record.refund.id, lease_until)
+        return replace(record, lease_until=lease_until)
 
     def settle_payment(
         self, record: PaymentRecord, *, by: Actor, deadline: Deadline
@@ -167,7 +173,7 @@ class Settlement:
                 payment, entry = payment.fail(decline_code=code, by=by, at=now)
             case NotFound() | Unknown():
                 assert asked.lease_until is not None  # whoever asks has taken it
-                work.payments.release(payment.id, asked.lease_until)
+                work.payments.release(payment.id, asked.lease_until, now=now)
                 return record
             case _:
                 assert_never(answer)
@@ -199,7 +205,7 @@ class Settlement:
                 refund, entry = refund.fail(decline_code=code, by=by, at=now)
             case NotFound() | Unknown():
                 assert asked.lease_until is not None  # likewise
-                work.refunds.release(refund.id, asked.lease_until)
+                work.refunds.release(refund.id, asked.lease_until, now=now)
                 return record
             case _:
                 assert_never(answer)

@@ -12,6 +12,7 @@ from payment_service.domain.money import Money
 from payment_service.domain.payment import Payment, VoidReason
 from payment_service.domain.state_machine import LIVE_PAYMENT_STATUSES, PaymentStatus
 from payment_service.storage.orders import StoredOrders
+from payment_service.storage.pending import PendingRows
 from payment_service.storage.tables import payments
 from service_kit.database import RaceLost
 
@@ -32,6 +33,7 @@ class StoredPayments:
 
     def __init__(self, connection: Connection, orders: StoredOrders) -> None:
         self._connection = connection
+        self._pending = PendingRows(connection, payments)
         self._orders = orders
 
     def add(self, record: PaymentRecord) -> None:
@@ -78,14 +80,22 @@ class StoredPayments:
         """Set the lease of a pending payment. Raises RaceLost if it is final."""
         self._update(payments.c.id == payment_id, _is_pending, lease_until=until)
 
-    def release(self, payment_id: str, until: datetime) -> None:
-        """Clear the lease if it is still the one taken until then."""
-        statement = (
-            sa.update(payments)
-            .where(payments.c.id == payment_id, _is_pending, payments.c.lease_until == until)
-            .values(lease_until=None)
-        )
-        self._connection.execute(statement)
+    def release(self, payment_id: str, until: datetime, *, now: datetime) -> None:
+        """Clear the lease if it is still the one taken until then, and set when it is due."""
+        self._pending.release(payment_id, until, now)
+
+    def waiting(self, now: datetime) -> bool:
+        """Say whether one is due and nobody asks about it."""
+        return self._pending.exist(now)
+
+    def lock_due(self, now: datetime) -> PaymentRecord | None:
+        """Lock the oldest of those."""
+        row = self._pending.lock_oldest(now)
+        return _record(row) if row else None
+
+    def make_due(self) -> None:
+        """End the waiting of all that are pending."""
+        self._pending.make_due()
 
     def settle(self, record: PaymentRecord) -> None:
         """Write the outcome of a pending payment. Raises RaceLost if it is final already."""

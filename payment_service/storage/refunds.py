@@ -10,6 +10,7 @@ from payment_service.application.ports import RefundRecord
 from payment_service.domain.money import Money
 from payment_service.domain.refund import Refund
 from payment_service.domain.state_machine import RESERVING_REFUND_STATUSES, RefundStatus
+from payment_service.storage.pending import PendingRows
 from payment_service.storage.tables import refunds
 from service_kit.database import RaceLost
 from service_kit.idempotency.record import KeyedRequest, Reply
@@ -35,6 +36,7 @@ class StoredRefunds:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._pending = PendingRows(connection, refunds)
 
     def add(self, record: RefundRecord) -> None:
         """Insert a new refund, or the refusal of one."""
@@ -70,14 +72,22 @@ class StoredRefunds:
         """Set the lease of a pending refund. Raises RaceLost if it is final."""
         self._update(refunds.c.id == refund_id, _is_pending, lease_until=until)
 
-    def release(self, refund_id: str, until: datetime) -> None:
-        """Clear the lease if it is still the one taken until then."""
-        statement = (
-            sa.update(refunds)
-            .where(refunds.c.id == refund_id, _is_pending, refunds.c.lease_until == until)
-            .values(lease_until=None)
-        )
-        self._connection.execute(statement)
+    def release(self, refund_id: str, until: datetime, *, now: datetime) -> None:
+        """Clear the lease if it is still the one taken until then, and set when it is due."""
+        self._pending.release(refund_id, until, now)
+
+    def waiting(self, now: datetime) -> bool:
+        """Say whether one is due and nobody asks about it."""
+        return self._pending.exist(now)
+
+    def lock_due(self, now: datetime) -> RefundRecord | None:
+        """Lock the oldest of those."""
+        row = self._pending.lock_oldest(now)
+        return _record(row) if row else None
+
+    def make_due(self) -> None:
+        """End the waiting of all that are pending."""
+        self._pending.make_due()
 
     def settle(self, record: RefundRecord) -> None:
         """Write the outcome of a pending refund. Raises RaceLost if it is final already."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
@@ -46,6 +46,22 @@ class Claim:
     operation_id: str | None = None
 
 
+class KeyName(NamedTuple):
+    """What names a key: whose it is, and what its owner called it."""
+
+    role: str
+    caller: str
+    key: str
+
+
+@dataclass(frozen=True)
+class KeyPage:
+    """Some keys: where they end, None if there are no more behind them, and the expired ones."""
+
+    last: KeyName | None
+    expired: list[KeyName]
+
+
 class IdempotencyKeys:
     """The key rows, within one transaction.
 
@@ -60,20 +76,25 @@ class IdempotencyKeys:
         self._table = table
         self._retention = retention
 
-    def claim(self, request: KeyedRequest, *, owner_id: str, now: datetime) -> Claim:
+    def claim(
+        self, request: KeyedRequest, *, owner_id: str, now: datetime, lease: timedelta = LEASE
+    ) -> Claim:
         """Take the key and lock its row until the transaction ends.
 
-        `owner_id` names this execution: one that is run again recognises itself by it.
+        `owner_id` names this execution: one that is run again recognises itself by it. If it
+        dies, a repeat may take over after `lease`.
 
         Raises IdempotencyKeyReused if the key belongs to another request, RequestInProgress if
         its first call is still running.
         """
+        lease_until = now + min(lease, LEASE)
+        fresh = self._new_row(request, owner_id, lease_until, now)
         # Insert first: the primary key, not this process, decides who owns the request.
-        if insert_or_ignore(self._connection, self._table, self._new_row(request, owner_id, now)):
+        if insert_or_ignore(self._connection, self._table, fresh):
             return Claim()
         row = self._lock(request)
         if self._is_forgotten(row, now):
-            self._update(request, **_FORGOTTEN, **self._new_row(request, owner_id, now))
+            self._update(request, **_FORGOTTEN, **fresh)
             return Claim()
         if (row.method, bytes(row.fingerprint)) != (
             request.method,
@@ -86,7 +107,7 @@ class IdempotencyKeys:
             return Claim(reply=Reply(ok=row.reply_ok, body=bytes(row.reply), replayed_from=source))
         if not ours and _is_live(row.lease_until, now):
             raise RequestInProgress(method=request.method)
-        self._update(request, owner_id=owner_id, lease_until=now + LEASE, used_at=now)
+        self._update(request, owner_id=owner_id, lease_until=lease_until, used_at=now)
         return Claim(operation_id=row.operation_id)
 
     def lock(self, request: KeyedRequest) -> Claim:
@@ -108,6 +129,40 @@ class IdempotencyKeys:
     def release(self, request: KeyedRequest, *, now: datetime) -> None:
         """End the lease: a repeat may take over at once."""
         self._update(request, lease_until=now, used_at=now)
+
+    def page(self, *, after: KeyName, limit: int, now: datetime) -> KeyPage:
+        """Look through the next keys in their order, for those to be forgotten by now."""
+        columns = self._table.c
+        name = (columns.caller_role, columns.caller, columns.idempotency_key)
+        query = (
+            sa.select(*name, self._has_expired(now).label("has_expired"))
+            .where(sa.tuple_(*name) > sa.tuple_(*after))
+            .order_by(*name)
+            .limit(limit)
+        )
+        rows = self._connection.execute(query).all()
+        names = [KeyName(*row[:-1]) for row in rows]
+        return KeyPage(
+            last=names[-1] if len(names) == limit else None,
+            expired=[name for name, row in zip(names, rows, strict=True) if row.has_expired],
+        )
+
+    def forget(self, name: KeyName, *, now: datetime) -> None:
+        """Forget a key, if it is still to be forgotten."""
+        columns = self._table.c
+        statement = sa.delete(self._table).where(
+            columns.caller_role == name.role,
+            columns.caller == name.caller,
+            columns.idempotency_key == name.key,
+            self._has_expired(now),
+        )
+        self._connection.execute(statement)
+
+    def _has_expired(self, now: datetime) -> sa.ColumnElement[bool]:
+        columns = self._table.c
+        since = sa.func.coalesce(columns.replied_at, columns.used_at)
+        done = sa.or_(columns.reply.is_not(None), columns.operation_id.is_(None))
+        return sa.and_(done, since < now - self._retention)
 
     def _is_forgotten(self, row: Row[tuple[object, ...]], now: datetime) -> bool:
         if row.reply is None and row.operation_id is not None:
@@ -133,7 +188,9 @@ class IdempotencyKeys:
             columns.idempotency_key == request.key,
         )
 
-    def _new_row(self, request: KeyedRequest, owner_id: str, now: datetime) -> dict[str, object]:
+    def _new_row(
+        self, request: KeyedRequest, owner_id: str, lease_until: datetime, now: datetime
+    ) -> dict[str, object]:
         return {
             "caller_role": request.role,
             "caller": request.caller,
@@ -141,7 +198,7 @@ class IdempotencyKeys:
             "method": request.method,
             "fingerprint": request.fingerprint,
             "owner_id": owner_id,
-            "lease_until": now + LEASE,
+            "lease_until": lease_until,
             "used_at": now,
         }
 

@@ -11,6 +11,8 @@ from order_service.application.ports import (
     Declined,
     NoPayment,
     PaymentFacts,
+    PaymentPage,
+    ReceivedPayment,
     RefundAnswer,
     Refunded,
     RefundRefused,
@@ -83,6 +85,7 @@ class ScriptedPayments:
         self.calls: list[tuple[str, str, str]] = []
         self._payments: dict[str, Payment] = {}
         self._refunds: dict[str, Payment] = {}
+        self._history: list[ReceivedPayment] = []
         self._sealed: set[str] = set()
         self._gateway: deque[Gateway] = deque()
         self._before: deque[Callable[[], object]] = deque()
@@ -242,6 +245,24 @@ class ScriptedPayments:
         if facts is None:
             raise PaymentServiceUnavailable
         return facts
+
+    def succeeded_since(self, sequence: int) -> PaymentPage:
+        """See the port."""
+        if not self.available:
+            raise PaymentServiceUnavailable
+        told = {payment.payment_id for payment in self._history}
+        self._history += [
+            ReceivedPayment(payment.id, payment.order_id)
+            for payment in self._payments.values()
+            if payment.status == "succeeded" and payment.id not in told
+        ]
+        page = tuple(self._history[sequence : sequence + 100])
+        return PaymentPage(last_sequence=sequence + len(page), payments=page)
+
+    def answers(self) -> bool:
+        """See the port."""
+        self.calls.append(("answers", "", ""))
+        return self.available
 
     def _call(self, method: str, key: str, subject: str, work: Callable[[], A]) -> A | None:
         assert not transaction_is_open(), "a remote call inside a transaction"

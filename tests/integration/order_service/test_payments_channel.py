@@ -109,6 +109,7 @@ class TestCall:
     ) -> None:
         service, port = Sealing(*[code] * 5), free_port()
         with service.on(port), gateway_to(port) as payments:
-            assert payments.seal(new_operation(OperationKind.CANCEL)) == Unknown()
+            answer = payments.seal(new_operation(OperationKind.CANCEL))
 
         assert service.calls == calls
+        assert answer == Unknown(unreachable=code is grpc.StatusCode.UNAVAILABLE)

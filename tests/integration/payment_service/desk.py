@@ -15,7 +15,7 @@ from sqlalchemy.engine import Row
 from checkout.payment.v1 import payment_audit_pb2, payment_pb2
 from checkout.payment.v1 import payment_service_pb2 as pb
 from payment_service import bootstrap
-from payment_service.application.gateway_time import LEASE
+from payment_service.application.gateway_time import LEASE_MAX
 from payment_service.application.ports import Gateway
 from payment_service.config import Settings
 from payment_service.gateways.simulated_ledger import (
@@ -158,7 +158,7 @@ class Desk:
         self.write(
             sa.update(payments)
             .where(payments.c.id == payment_id)
-            .values(lease_until=self.clock.now() + LEASE)
+            .values(lease_until=self.clock.now() + LEASE_MAX)
         )
 
     def write(self, statement: sa.Executable) -> None:
@@ -187,6 +187,7 @@ def running_desk(
             "reflection": False,
             "gateway_slow_seconds": 0.4,
             "threads": 16,
+            "background_work": False,
             **settings,
         }
     )

@@ -107,7 +107,7 @@ class TestTime:
             """Enough time when the call begins, and none a moment later."""
 
             def __init__(self) -> None:
-                self._seconds = [5.0, 0.4]
+                self._seconds = [5.0, 5.0, 0.4]
 
             def remaining_seconds(self) -> float:
                 return self._seconds.pop(0)

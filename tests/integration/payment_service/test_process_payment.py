@@ -301,7 +301,7 @@ class TestALease:
     def test_keeps_a_repeat_from_asking_until_it_is_over(
         self, scripted: Desk, gateway: ScriptedGateway, left_behind: pb.ProcessPaymentRequest
     ) -> None:
-        scripted.clock.move(timedelta(seconds=14))
+        scripted.clock.move(timedelta(seconds=7))
         assert scripted.calls.ProcessPayment(left_behind).payment.status == PENDING
         assert gateway.asked == []
         scripted.clock.move(timedelta(seconds=2))

@@ -351,7 +351,7 @@ class TestRefund:
     ) -> None:
         service.refuses(refusal(grpc.StatusCode.NOT_FOUND, "PAYMENT_NOT_FOUND"))
 
-        assert payments.refund(REFUND) == Unknown()
+        assert payments.refund(REFUND) == Unknown(problem="PAYMENT_NOT_FOUND")
 
 
 class TestGet:
@@ -398,7 +398,8 @@ class TestNoAnswer:
     ) -> None:
         service.fails(code)
 
-        assert CALLS[call](payments) == Unknown()
+        is_lost = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        assert CALLS[call](payments) == Unknown(unreachable=is_lost)
 
     @pytest.mark.parametrize("call", CALLS)
     def test_for_a_reason_is_an_unknown_outcome_too(

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from payment_service.application.gateway_time import (
-    LEASE,
+    LEASE_MAX,
     gateway_seconds,
     is_leased,
+    lease_of,
     require_gateway_time,
 )
 from service_kit.clock import CLOCK_SKEW_MAX
@@ -52,11 +53,21 @@ def test_enough_time_is_not() -> None:
         (NOW, False),
         (NOW - TICK, False),
         (NOW + TICK, True),
-        (NOW + LEASE, True),
+        (NOW + LEASE_MAX, True),
         # Further ahead than a lease is long: the clock has been set back.
-        (NOW + LEASE + CLOCK_SKEW_MAX, True),
-        (NOW + LEASE + CLOCK_SKEW_MAX + TICK, False),
+        (NOW + LEASE_MAX + CLOCK_SKEW_MAX, True),
+        (NOW + LEASE_MAX + CLOCK_SKEW_MAX + TICK, False),
     ],
 )
 def test_a_lease_counts_while_it_can_be_true(lease_until: datetime | None, leased: bool) -> None:  # noqa: FBT001
     assert is_leased(lease_until, NOW) is leased
+
+
+@pytest.mark.parametrize(("remaining", "seconds"), [(30, 8.0), (2.3, 3.0), (0.1, 1.0), (-5, 1.0)])
+def test_a_lease_lasts_a_second_longer_than_the_gateway_may_take(
+    remaining: float, seconds: float
+) -> None:
+    lease = lease_of(Remaining(remaining))
+
+    assert lease.total_seconds() == pytest.approx(seconds)
+    assert lease <= LEASE_MAX

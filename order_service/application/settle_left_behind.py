@@ -1,0 +1,83 @@
+"""Settle the operations whose callers died or gave up, so that nothing stays in flight."""
+
+from datetime import timedelta
+from typing import Final
+
+from order_service.application.ports import Payments, Store, Unknown
+from order_service.application.settlement import ABANDONED_AFTER, Settlement
+from order_service.domain.errors import PaymentInvariantBroken, PaymentOutcomeUnknown
+from order_service.domain.payment_operation import PaymentOperation
+from service_kit import call
+from service_kit.clock import Clock
+
+# What the payment service gets to answer, and how long nobody else asks about the same.
+ASK_SECONDS: Final = 3.5
+HELD_FOR: Final = timedelta(seconds=4)
+
+
+class SettleLeftBehind:
+    """Takes one operation that has been in flight for more than five seconds, and settles it.
+
+    While the payment service does not answer, its health is asked for instead; once it is well,
+    everything that waits is due at once. An operation that cannot be settled waits longer each
+    time and is in nobody's way.
+    """
+
+    def __init__(
+        self, *, store: Store, payments: Payments, settlement: Settlement, clock: Clock
+    ) -> None:
+        self._store = store
+        self._payments = payments
+        self._settlement = settlement
+        self._clock = clock
+        self._is_peer_lost = False
+
+    def __call__(self) -> bool:
+        """Settle one. Say whether there was one."""
+        if not self._is_anything_waiting() or not self._has_peer():
+            return False
+        operation = self._take()
+        if operation is None:
+            return False
+        trace_id = operation.actor.trace_id
+        with call.background("SettleLeftBehind", seconds=ASK_SECONDS, trace_id=trace_id):
+            self._settle(operation)
+        return True
+
+    def _is_anything_waiting(self) -> bool:
+        now = self._clock.now()
+        # While the peer is lost, what is not due yet will be once it is back.
+        due_by = now + timedelta(days=1) if self._is_peer_lost else now
+        return self._store.read(
+            lambda work: work.operations.waiting(started_before=now - ABANDONED_AFTER, now=due_by)
+        )
+
+    def _has_peer(self) -> bool:
+        if self._is_peer_lost and self._payments.answers():
+            self._store.transact(lambda work: work.operations.make_due())
+            self._is_peer_lost = False
+        return not self._is_peer_lost
+
+    def _take(self) -> PaymentOperation | None:
+        now = self._clock.now()
+        return self._store.transact(
+            lambda work: work.operations.take(
+                started_before=now - ABANDONED_AFTER, until=now + HELD_FOR, now=now
+            )
+        )
+
+    def _settle(self, operation: PaymentOperation) -> None:
+        answer = self._settlement.ask(operation)
+        problem = answer.problem if isinstance(answer, Unknown) else ""
+        try:
+            self._settlement.settle(operation, answer)
+        except PaymentInvariantBroken:
+            problem = "PAYMENT_INVARIANT_BROKEN"
+        except PaymentOutcomeUnknown:
+            self._is_peer_lost = isinstance(answer, Unknown) and answer.unreachable
+        else:
+            return
+        now = self._clock.now()
+        self._store.transact(
+            lambda work: work.operations.postpone(operation.id, problem=problem, now=now)
+        )

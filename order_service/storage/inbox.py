@@ -1,0 +1,115 @@
+"""The inbox of payments that have succeeded, and how far their history has been read."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from order_service.application.ports import PaymentPage, ReceivedPayment, Unsettled
+from order_service.storage.tables import orders, payment_feed, payment_inbox
+from service_kit.database import insert_or_ignore
+from service_kit.due import is_due, next_try
+
+_sequence: Final = sa.select(payment_feed.c.sequence)
+_unapplied: Final = payment_inbox.c.applied_at.is_(None)
+
+
+class StoredInbox:
+    """The inbox, within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def sequence(self) -> int:
+        """Read the cursor."""
+        return int(self._connection.execute(_sequence).scalar_one())
+
+    def receive(self, page: PaymentPage, *, after: int, now: datetime) -> None:
+        """Move the cursor and insert the payments, together or not at all."""
+        cursor = self._connection.execute(_sequence.with_for_update()).scalar_one()
+        if cursor != after:
+            return
+        for payment in page.payments:
+            values = {
+                "payment_id": payment.payment_id,
+                "order_id": payment.order_id,
+                "received_at": now,
+            }
+            insert_or_ignore(self._connection, payment_inbox, values)
+        self._connection.execute(sa.update(payment_feed).values(sequence=page.last_sequence))
+        self._apply_what_is_paid([payment.payment_id for payment in page.payments], now)
+
+    def waiting(self, now: datetime) -> bool:
+        """Say whether there is something to take."""
+        is_waiting = sa.exists().where(_unapplied, is_due(payment_inbox.c.due_at, now))
+        return bool(self._connection.execute(sa.select(is_waiting)).scalar_one())
+
+    def take(self, *, until: datetime, now: datetime) -> ReceivedPayment | None:
+        """Take the oldest payment that nobody else is taking."""
+        query = (
+            sa.select(payment_inbox)
+            .where(_unapplied, is_due(payment_inbox.c.due_at, now))
+            .order_by(payment_inbox.c.received_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        row = self._connection.execute(query).first()
+        if row is None:
+            return None
+        self._update(row.payment_id, due_at=until, attempts=row.attempts + 1)
+        return ReceivedPayment(payment_id=row.payment_id, order_id=row.order_id)
+
+    def apply(self, payment_id: str, *, at: datetime) -> None:
+        """Write when it was applied."""
+        self._update(payment_id, applied_at=at, due_at=None, problem="")
+
+    def postpone(self, payment_id: str, *, problem: str, now: datetime) -> None:
+        """Set when it is due, by the number of its attempts."""
+        query = sa.select(payment_inbox.c.attempts).where(payment_inbox.c.payment_id == payment_id)
+        attempts = self._connection.execute(query).scalar_one()
+        self._update(payment_id, due_at=next_try(attempts, now), problem=problem)
+
+    def unapplied(self, *, received_before: datetime) -> Sequence[Unsettled]:
+        """Read unapplied payments that are old or have a problem, oldest first."""
+        columns = payment_inbox.c
+        query = (
+            sa.select(payment_inbox)
+            .where(_unapplied, sa.or_(columns.received_at < received_before, columns.problem != ""))
+            .order_by(columns.received_at)
+        )
+        return [
+            Unsettled(
+                what="payment",
+                id=row.payment_id,
+                order_id=row.order_id,
+                since=row.received_at,
+                attempts=row.attempts,
+                problem=row.problem,
+            )
+            for row in self._connection.execute(query)
+        ]
+
+    def _apply_what_is_paid(self, payment_ids: list[str], now: datetime) -> None:
+        # Most payments are made through their orders, which have them by the time they are told of.
+        is_paid = sa.exists().where(
+            orders.c.id == payment_inbox.c.order_id,
+            orders.c.payment_id == payment_inbox.c.payment_id,
+        )
+        statement = (
+            sa.update(payment_inbox)
+            .where(payment_inbox.c.payment_id.in_(payment_ids), _unapplied, is_paid)
+            .values(applied_at=now)
+        )
+        if payment_ids:
+            self._connection.execute(statement)
+
+    def _update(self, payment_id: str, **values: object) -> None:
+        # Nothing to do if it was applied meanwhile.
+        statement = (
+            sa.update(payment_inbox)
+            .where(payment_inbox.c.payment_id == payment_id, _unapplied)
+            .values(**values)
+        )
+        self._connection.execute(statement)
