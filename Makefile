@@ -123,7 +123,11 @@ specs: setup ## Every requirement of specs/ is named by a test
 
 .PHONY: test
 test: setup ## Run all tests and require 95 % branch coverage
-	@python -m pytest -n $(JOBS) $(or $(ARGS),--cov --cov-report=)
+	@python -m pytest -n $(JOBS) $(or $(ARGS),--ignore=tests/faults --cov --cov-report=)
+
+.PHONY: faults
+faults: setup ## Attack running services the way reality does, and check that no money is lost
+	@python -m pytest -n $(JOBS) $(or $(ARGS),tests/faults --whole)
 
 .PHONY: cov
 cov: setup ## Show the coverage of the last test run, with the missing lines

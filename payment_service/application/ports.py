@@ -112,6 +112,12 @@ class Payments(Protocol):
     def make_due(self) -> None:
         """End the waiting of every PENDING payment."""
 
+    def pending_since(self, before: datetime) -> Sequence[PaymentRecord]:
+        """List the payments that have been PENDING since before then, oldest first."""
+
+    def by_reference(self, reference: str) -> PaymentRecord | None:
+        """Read the payment that the gateway knows by its own reference."""
+
     def settle(self, record: PaymentRecord) -> None:
         """Write the outcome of a PENDING payment and its final reply."""
 
@@ -155,6 +161,12 @@ class Refunds(Protocol):
     def make_due(self) -> None:
         """End the waiting of every PENDING refund."""
 
+    def pending_since(self, before: datetime) -> Sequence[RefundRecord]:
+        """List the refunds that have been PENDING since before then, oldest first."""
+
+    def by_reference(self, reference: str) -> RefundRecord | None:
+        """Read the refund that the gateway knows by its own reference."""
+
     def settle(self, record: RefundRecord) -> None:
         """Write the outcome of a PENDING refund and its final reply."""
 
@@ -189,6 +201,9 @@ class StoredEntry:
 
 class Store(Protocol):
     """The database."""
+
+    def discrepancies(self) -> Sequence[StoredEntry]:
+        """Read the entries that tell of a gateway that contradicted itself."""
 
     def transact(self, work: Callable[[Work], T]) -> T:
         """Run the function in one transaction, again if the race was lost, and commit."""

@@ -91,16 +91,9 @@ class Settlement:
         Unless the gateway answers, it stays pending and its lease ends: the next call may ask
         at once.
         """
-        answer = self._ask(
-            record.payment.created_at,
-            deadline,
-            send=lambda seconds: self._charge(record, seconds),
-            look_up=lambda seconds: self._gateway.find_charge(
-                record.payment.id, timeout_seconds=seconds
-            ),
-        )
+        answer = self.ask_about_payment(record, deadline)
         try:
-            return self._store.transact(lambda work: self._record_charge(work, record, answer, by))
+            return self.record_payment(record, answer, by=by)
         except ConcurrentUpdate:
             # The gateway was asked: not "nothing was changed". Whoever asks next writes it down.
             return record
@@ -109,20 +102,59 @@ class Settlement:
         self, record: RefundRecord, payment: Payment, *, by: Actor, deadline: Deadline
     ) -> RefundRecord:
         """Ask about a pending refund likewise. `payment` is what it gives back from."""
+        answer = self.ask_about_refund(record, payment, deadline)
+        try:
+            return self.record_refund(record, answer, by=by)
+        except ConcurrentUpdate:
+            return record
+
+    def is_key_too_old(self, sent_first_at: datetime) -> bool:
+        """Say whether the gateway may have forgotten a key: it is only looked up any more."""
+        return self._clock.now() - sent_first_at > self._key_age_max
+
+    def ask_about_payment(self, record: PaymentRecord, deadline: Deadline) -> Answer | NotFound:
+        """Send a charge, again with its key; look it up if the key is too old."""
+        payment = record.payment
+        return self._ask(
+            payment.created_at,
+            deadline,
+            send=lambda seconds: self._charge(record, seconds),
+            look_up=lambda seconds: self._gateway.find_charge(payment.id, timeout_seconds=seconds),
+        )
+
+    def ask_about_refund(
+        self, record: RefundRecord, payment: Payment, deadline: Deadline
+    ) -> Answer | NotFound:
+        """Send a refund likewise."""
         refund = record.refund
         give_back = GiveBack(
             key=refund.id, charge_reference=payment.gateway_reference, amount=refund.amount
         )
-        answer = self._ask(
+        return self._ask(
             refund.created_at,
             deadline,
             send=lambda seconds: self._gateway.refund(give_back, timeout_seconds=seconds),
             look_up=lambda seconds: self._gateway.find_refund(refund.id, timeout_seconds=seconds),
         )
-        try:
-            return self._store.transact(lambda work: self._record_refund(work, record, answer, by))
-        except ConcurrentUpdate:
-            return record
+
+    def record_payment(
+        self, asked: PaymentRecord, answer: Answer | NotFound, *, by: Actor, reason: str = ""
+    ) -> PaymentRecord:
+        """Write an answer down, or a discrepancy if the payment has ended otherwise.
+
+        `reason` says on whose word it ended if not on the gateway's. Raises ConcurrentUpdate.
+        """
+        return self._store.transact(
+            lambda work: self._record_charge(work, asked, answer, by, reason)
+        )
+
+    def record_refund(
+        self, asked: RefundRecord, answer: Answer | NotFound, *, by: Actor, reason: str = ""
+    ) -> RefundRecord:
+        """Write an answer down likewise."""
+        return self._store.transact(
+            lambda work: self._record_refund(work, asked, answer, by, reason)
+        )
 
     def _ask(
         self,
@@ -135,7 +167,7 @@ class Settlement:
         seconds = gateway_seconds(deadline)
         if seconds < GATEWAY_SECONDS_MIN:
             return Unknown()  # the caller's time went by while the intent was recorded
-        if self._clock.now() - sent_first_at > self._key_age_max:
+        if self.is_key_too_old(sent_first_at):
             return look_up(seconds)
         return send(seconds)
 
@@ -152,7 +184,7 @@ class Settlement:
         return self._gateway.charge(charge, timeout_seconds=seconds)
 
     def _record_charge(
-        self, work: Work, asked: PaymentRecord, answer: Answer | NotFound, by: Actor
+        self, work: Work, asked: PaymentRecord, answer: Answer | NotFound, by: Actor, reason: str
     ) -> PaymentRecord:
         work.orders.lock(asked.payment.order_id)
         record = work.payments.get(asked.payment.id)
@@ -160,11 +192,11 @@ class Settlement:
         payment, now = record.payment, self._clock.now()
         if payment.status is not PaymentStatus.PENDING:
             succeeded = payment.status is PaymentStatus.SUCCEEDED
-            if reason := _contradiction(
+            if contradiction := _contradiction(
                 answer, succeeded=succeeded, reference=payment.gateway_reference
             ):
                 # The row lock counts as the transaction's first write.
-                work.audit.append(payment.contradict(reason=reason, by=by, at=now))
+                work.audit.append(payment.contradict(reason=contradiction, by=by, at=now))
             return record
         match answer:
             case Succeeded(reference):
@@ -179,11 +211,11 @@ class Settlement:
                 assert_never(answer)
         record = record.settled(payment, self._replies.processed(payment))
         work.payments.settle(record)
-        work.audit.append(entry)
+        work.audit.append(replace(entry, reason=reason or entry.reason))
         return record
 
     def _record_refund(
-        self, work: Work, asked: RefundRecord, answer: Answer | NotFound, by: Actor
+        self, work: Work, asked: RefundRecord, answer: Answer | NotFound, by: Actor, reason: str
     ) -> RefundRecord:
         locked = work.payments.lock(asked.refund.payment_id)
         record = work.refunds.get(asked.refund.id)
@@ -192,10 +224,10 @@ class Settlement:
         refund, payment, now = record.refund, locked.payment, self._clock.now()
         if refund.status is not RefundStatus.PENDING:
             succeeded = refund.status is RefundStatus.SUCCEEDED
-            if reason := _contradiction(
+            if contradiction := _contradiction(
                 answer, succeeded=succeeded, reference=refund.gateway_reference
             ):
-                work.audit.append(refund.contradict(reason=reason, by=by, at=now))
+                work.audit.append(refund.contradict(reason=contradiction, by=by, at=now))
             return record
         match answer:
             case Succeeded(reference):
@@ -212,7 +244,7 @@ class Settlement:
         reply = Reply(ok=True, body=self._replies.refunded(refund, payment))
         record = record.settled(refund, reply)
         work.refunds.settle(record)
-        work.audit.append(entry)
+        work.audit.append(replace(entry, reason=reason or entry.reason))
         return record
 
 

@@ -12,6 +12,7 @@ from payment_service.storage.tables import payment_audit_entries
 from service_kit.audit_feed import read_in_order
 from service_kit.database import Database
 
+_DISCREPANCY: Final = f"'{EventType.GATEWAY_DISCREPANCY_FOUND.value}'"
 _select: Final = sa.select(payment_audit_entries)
 
 
@@ -55,6 +56,15 @@ def read_entries(
         .order_by(sequence)
         .limit(limit)
     )
+    return [_entry(row) for row in database.read(lambda c: c.execute(query).all())]
+
+
+def read_discrepancies(database: Database) -> Sequence[StoredEntry]:
+    """Read what tells of a gateway that contradicted itself, oldest first."""
+    is_discrepancy = (
+        payment_audit_entries.c.event_type == sa.literal_column(_DISCREPANCY)  # an index knows it
+    )
+    query = _select.where(is_discrepancy).order_by(payment_audit_entries.c.sequence)
     return [_entry(row) for row in database.read(lambda c: c.execute(query).all())]
 
 

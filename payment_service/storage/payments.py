@@ -17,6 +17,9 @@ from payment_service.storage.tables import payments
 from service_kit.database import RaceLost
 
 _by_id: Final = sa.select(payments).where(payments.c.id == sa.bindparam("payment_id"))
+_by_reference: Final = sa.select(payments).where(
+    payments.c.gateway_reference == sa.bindparam("reference")
+)
 _by_key: Final = sa.select(payments).where(
     payments.c.caller_role == sa.bindparam("role"),
     payments.c.caller == sa.bindparam("caller"),
@@ -96,6 +99,14 @@ class StoredPayments:
     def make_due(self) -> None:
         """End the waiting of all that are pending."""
         self._pending.make_due()
+
+    def pending_since(self, before: datetime) -> Sequence[PaymentRecord]:
+        """Read those that have been pending for long."""
+        return [_record(row) for row in self._pending.since(before)]
+
+    def by_reference(self, reference: str) -> PaymentRecord | None:
+        """Read the one with the gateway's reference."""
+        return self._first(_by_reference, reference=reference)
 
     def settle(self, record: PaymentRecord) -> None:
         """Write the outcome of a pending payment. Raises RaceLost if it is final already."""

@@ -1,5 +1,6 @@
 """Rows that wait for the gateway's answer: alike for payments and refunds."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -60,6 +61,14 @@ class PendingRows:
     def make_due(self) -> None:
         """Clear every due time."""
         self._connection.execute(sa.update(self._table).where(self._is_pending).values(due_at=None))
+
+    def since(self, before: datetime) -> Sequence[Row[Any]]:
+        """Read the rows that have been pending since before then, oldest first."""
+        created_at = self._table.c.created_at
+        query = (
+            sa.select(self._table).where(self._is_pending, created_at < before).order_by(created_at)
+        )
+        return self._connection.execute(query).all()
 
     @property
     def _is_pending(self) -> sa.ColumnElement[bool]:

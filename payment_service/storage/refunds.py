@@ -1,5 +1,6 @@
 """Refund rows. Each is also the record of its idempotency key, and is kept for ever."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,6 +20,9 @@ from service_kit.idempotency.record import KeyedRequest, Reply
 METHOD: Final = "RefundPayment"
 
 _by_id: Final = sa.select(refunds).where(refunds.c.id == sa.bindparam("refund_id"))
+_by_reference: Final = sa.select(refunds).where(
+    refunds.c.gateway_reference == sa.bindparam("reference")
+)
 _by_key: Final = sa.select(refunds).where(
     refunds.c.caller_role == sa.bindparam("role"),
     refunds.c.caller == sa.bindparam("caller"),
@@ -88,6 +92,14 @@ class StoredRefunds:
     def make_due(self) -> None:
         """End the waiting of all that are pending."""
         self._pending.make_due()
+
+    def pending_since(self, before: datetime) -> Sequence[RefundRecord]:
+        """Read those that have been pending for long."""
+        return [_record(row) for row in self._pending.since(before)]
+
+    def by_reference(self, reference: str) -> RefundRecord | None:
+        """Read the one with the gateway's reference."""
+        return self._first(_by_reference, reference=reference)
 
     def settle(self, record: RefundRecord) -> None:
         """Write the outcome of a pending refund. Raises RaceLost if it is final already."""

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from payment_service.application.ports import StoredEntry, Work
-from payment_service.storage.audit import StoredAudit, read_entries
+from payment_service.storage.audit import StoredAudit, read_discrepancies, read_entries
 from payment_service.storage.orders import StoredOrders
 from payment_service.storage.payments import StoredPayments
 from payment_service.storage.refunds import StoredRefunds
@@ -44,6 +44,10 @@ class SqlStore:
     def audit_entries(self, *, after: int, order_id: str, limit: int) -> Sequence[StoredEntry]:
         """Read the history in order."""
         return read_entries(self._database, after=after, order_id=order_id, limit=limit)
+
+    def discrepancies(self) -> Sequence[StoredEntry]:
+        """Read the entries that tell of a gateway that contradicted itself."""
+        return read_discrepancies(self._database)
 
     def instance_id(self) -> str:
         """Return the id that this database was given when it was made."""

@@ -49,6 +49,11 @@ class SharedRun:
 _RUN = pytest.StashKey[SharedRun]()
 
 
+def run_folder(config: pytest.Config) -> Path:
+    """Return the folder that all processes of the test run share, and that goes with it."""
+    return Path(config.stash[_RUN].folder)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Open the test run, or join it as a worker."""
     worker: dict[str, Any] | None = getattr(config, "workerinput", None)

@@ -1,0 +1,93 @@
+"""Figures and seeds of the attack.
+
+Every random choice of a test comes from its `seed`. A failure prints the seed and the command that
+repeats the test with it.
+"""
+
+import os
+import secrets
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.faults.figures import Figures, collected, lines, missing, write_report
+from tests.servers.fixtures import run_folder
+
+SEED: Final = "FAULTS_SEED"
+# What a whole run has to have done, by the names of its figures.
+FLOORS: Final[dict[str, int]] = {}
+
+_BEGAN: Final = pytest.StashKey[float]()
+_FIGURES: Final = "figures"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the whole run insist on its size."""
+    parser.addoption(
+        "--whole", action="store_true", help="fail unless the run did all that the figures promise"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Note when it began."""
+    config.stash[_BEGAN] = time.time()
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> Iterator[Figures]:
+    """Counts what the tests of this process do."""
+    figures = Figures()
+    yield figures
+    figures.save(run_folder(pytestconfig) / _FIGURES / f"{os.getpid()}.json")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The number that every random choice of the test follows from."""
+    seed = int(os.environ.get(SEED) or secrets.randbelow(1_000_000_000))
+    request.node.user_properties.append((SEED, seed))
+    return seed
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Tell how to repeat a failure."""
+    report: pytest.TestReport = yield
+    if report.failed:
+        seed = dict(item.user_properties).get(SEED)
+        chosen = f"{SEED}={seed} " if seed is not None else ""
+        arguments = shlex.quote(f"ARGS={shlex.quote(item.nodeid)}")
+        report.sections.append(("repeat with", f"{chosen}make faults {arguments}"))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the figures of all processes, and write them down."""
+    total = collected(_saved(config))
+    if not total.counts:
+        return
+    terminalreporter.section("figures")
+    for line in lines(total):
+        terminalreporter.write_line(line)
+    command = "make faults" if config.getoption("--whole") else "a part of make faults"
+    write_report(total, began=config.stash[_BEGAN], command=command)
+    if config.getoption("--whole"):
+        for problem in missing(total, FLOORS):
+            terminalreporter.write_line(f"too little: {problem}", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a whole run that did less than it promises."""
+    config = session.config
+    if hasattr(config, "workerinput") or not config.getoption("--whole"):
+        return
+    if missing(collected(_saved(config)), FLOORS):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _saved(config: pytest.Config) -> list[Path]:
+    return sorted((run_folder(config) / _FIGURES).glob("*.json"))
