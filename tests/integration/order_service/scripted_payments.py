@@ -77,11 +77,13 @@ class Payment:
 class ScriptedPayments:
     """Idempotent by key; one live payment per order; a seal lasts; refunds stay within payments.
 
-    `calls` lists what was asked: (method, key, order or payment id).
+    `calls` lists what was asked: (method, key, order or payment id). While it is not `available`,
+    nothing arrives. What is asked about one of the `poisoned` keys is refused, again and again.
     """
 
     def __init__(self) -> None:
         self.available = True
+        self.poisoned: set[str] = set()
         self.calls: list[tuple[str, str, str]] = []
         self._payments: dict[str, Payment] = {}
         self._refunds: dict[str, Payment] = {}
@@ -181,7 +183,7 @@ class ScriptedPayments:
             new = Payment(new_id("pay_"), order.id, order.customer_id, order.total, status)
             return self._asked_gateway(self._payments.setdefault(operation.id, new))
 
-        return self._call("charge", operation.id, order.id, work) or Unknown()
+        return self._call("charge", operation.id, order.id, work) or self._unknown(operation.id)
 
     def resolve(self, operation: PaymentOperation) -> ChargeAnswer:
         """See the port."""
@@ -190,7 +192,9 @@ class ScriptedPayments:
             tombstone = Payment(new_id("pay_"), operation.order_id, "", None, "voided")
             return self._asked_gateway(self._payments.setdefault(operation.id, tombstone))
 
-        return self._call("resolve", operation.id, operation.order_id, work) or Unknown()
+        return self._call("resolve", operation.id, operation.order_id, work) or self._unknown(
+            operation.id
+        )
 
     def seal(self, operation: PaymentOperation) -> SealAnswer:
         """See the port."""
@@ -204,7 +208,9 @@ class ScriptedPayments:
                         return answer
             return NoPayment()
 
-        return self._call("seal", operation.id, operation.order_id, work) or Unknown()
+        return self._call("seal", operation.id, operation.order_id, work) or self._unknown(
+            operation.id
+        )
 
     def refund(self, operation: PaymentOperation) -> RefundAnswer:
         """See the port."""
@@ -237,7 +243,9 @@ class ScriptedPayments:
                 case _:
                     return Unknown()
 
-        return self._call("refund", operation.id, operation.payment_id, work) or Unknown()
+        return self._call("refund", operation.id, operation.payment_id, work) or self._unknown(
+            operation.id
+        )
 
     def get(self, payment_id: str, *, by: Actor) -> PaymentFacts:
         """See the port."""
@@ -267,12 +275,18 @@ class ScriptedPayments:
     def _call(self, method: str, key: str, subject: str, work: Callable[[], A]) -> A | None:
         assert not transaction_is_open(), "a remote call inside a transaction"
         self.calls.append((method, key, subject))
+        if not self.available or key in self.poisoned:
+            return None
         if self._before:
             self._before.popleft()()
         answer = work()
         if self._after and self._after.popleft()() is _LOST:
             return None
         return answer
+
+    def _unknown(self, key: str) -> Unknown:
+        problem = "PAYMENT_NOT_SUCCEEDED" if key in self.poisoned else ""
+        return Unknown(unreachable=not self.available, problem=problem)
 
     def _asked_gateway(self, payment: Payment) -> ChargeAnswer:
         if payment.status == "pending" and self._gateway:
