@@ -18,7 +18,8 @@ from deploy.screen import Screen, amount, wants_colour
 from deploy.stage import Stage, Unexpected
 from deploy.transcript import play
 from tests.builders import money
-from tests.e2e.real_checkout import RealCheckout, eventually
+from tests.e2e.real_checkout import RealCheckout
+from tests.waiting import eventually
 
 COMMAND = [sys.executable, "deploy/demo.py"]
 
