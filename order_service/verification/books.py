@@ -26,8 +26,16 @@ _ORDER_IDS: Final = (
 )
 
 
+class LedgerUnreadable(Exception):
+    """The file is missing, or is no ledger."""
+
+    def __init__(self, *, path: Path, problem: str) -> None:
+        super().__init__(f"the ledger {path} cannot be read: {problem}")
+        self.path = path
+
+
 class Ledger:
-    """The ledger's file. A file that is missing or something else raises sqlite3.Error."""
+    """The ledger's file. All methods raise LedgerUnreadable."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -53,6 +61,9 @@ class Ledger:
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         uri = f"file:{quote(str(self._path.absolute()))}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5)) as connection:
-            connection.execute("BEGIN")
-            return work(connection)
+        try:
+            with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+                connection.execute("BEGIN")
+                return work(connection)
+        except sqlite3.Error as error:
+            raise LedgerUnreadable(path=self._path, problem=str(error)) from error

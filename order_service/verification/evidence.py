@@ -1,7 +1,7 @@
 """What the three sources say, row by row: plain facts, as they were read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -196,13 +196,13 @@ class GivenBack:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is known of one order. Without a ledger, `has_ledger` says so."""
+    """All that is known of one order. `now` is when it was read, `cursor` how far the feed was."""
 
     order_id: str
     now: datetime
     order: Order | None = None
     operations: tuple[Operation, ...] = ()
-    keys: Mapping[KeyName, Key] | None = None
+    keys: Mapping[KeyName, Key] = field(default_factory=dict)
     entries: tuple[OrderEntry, ...] = ()
     received: tuple[Received, ...] = ()
     cursor: int = 0

@@ -123,6 +123,13 @@ class Sources:
         found = _snapshot(self._orders, lambda c: c.execute(query.limit(limit)).all())
         return [KeyName(*row) for row in found]
 
+    def key_names_of(self, order_id: str) -> list[KeyName]:
+        """List the idempotency keys of an order's operations."""
+        columns = (_operations.c[column.name] for column in _key_name)
+        query = sa.select(*columns).where(_operations.c.order_id == order_id).distinct()
+        found = _snapshot(self._orders, lambda c: c.execute(query).all())
+        return [KeyName(*row) for row in found]
+
     # What is known of it.
 
     def of_orders(self, order_ids: Sequence[str]) -> list[Evidence]:
@@ -291,10 +298,12 @@ def _ids(database: Database, query: sa.Select[Any]) -> list[str]:
 
 def _snapshot(database: Database, work: Callable[[Connection], R]) -> R:
     """Read several statements of one moment."""
-    if database.is_sqlite:
-        return database.read(work)
-    engine = database.engine.execution_options(
-        isolation_level="REPEATABLE READ", postgresql_readonly=True
-    )
-    with engine.connect() as connection:
-        return work(connection)
+
+    def work_at_one_moment(connection: Connection) -> R:
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            return work(connection)
+        finally:
+            connection.exec_driver_sql("ROLLBACK")
+
+    return database.read(work if database.is_sqlite else work_at_one_moment)

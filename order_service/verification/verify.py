@@ -35,8 +35,9 @@ def verify(
     """Check every order, or one, and say what is wrong.
 
     `clock` is that of the services; `progress` is told how many orders have been looked at.
-    Without a ledger the rest is checked. Raises StorageUnavailable, sqlite3.Error for a ledger
-    that cannot be read, and sqlalchemy's errors for databases of another schema.
+    Of one order, only the keys of its operations are checked; without a ledger, everything else.
+
+    Raises StorageUnavailable, LedgerUnreadable.
     """
     sources = Sources(
         order_database=order_database,
@@ -57,8 +58,9 @@ class _Verification:
 
     def run(self, order_id: str) -> Report:
         if order_id:
-            self._check([[order_id]], self._orders_look)
             self._orders = 1 - len(self._sources.unknown([order_id]))
+            self._check([[order_id]], self._orders_look)
+            self._check([self._sources.key_names_of(order_id)], self._keys_look)
         else:
             self._run_all()
         return Report(
