@@ -30,11 +30,13 @@ def verify(
     ledger: Path | None,
     clock: Clock | None = None,
     order_id: str = "",
+    pauses_seconds: Sequence[float] = PAUSES_SECONDS,
     progress: Callable[[int], None] = lambda _orders: None,
 ) -> Report:
     """Check every order, or one, and say what is wrong.
 
-    `clock` is that of the services; `progress` is told how many orders have been looked at.
+    `clock` is that of the services. What looks wrong is looked at again after each pause.
+    `progress` is told how many orders have been looked at.
     Of one order, only the keys of its operations are checked; without a ledger, everything else.
 
     Raises StorageUnavailable, LedgerUnreadable.
@@ -45,12 +47,18 @@ def verify(
         ledger=Ledger(ledger) if ledger else None,
         clock=clock or SystemClock(),
     )
-    return _Verification(sources, progress).run(order_id)
+    return _Verification(sources, pauses_seconds, progress).run(order_id)
 
 
 class _Verification:
-    def __init__(self, sources: Sources, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        pauses_seconds: Sequence[float],
+        progress: Callable[[int], None],
+    ) -> None:
         self._sources = sources
+        self._pauses_seconds = pauses_seconds
         self._progress = progress
         self._orders = 0
         self._violations: list[Violation] = []
@@ -98,9 +106,26 @@ class _Verification:
             if page:
                 suspects |= look(page)
             if len(suspects) >= SUSPECTS_MAX:
-                self._violations += _confirmed(suspects, look)
+                self._violations += self._confirmed(suspects, look)
                 suspects = {}
-        self._violations += _confirmed(suspects, look)
+        self._violations += self._confirmed(suspects, look)
+
+    def _confirmed(
+        self,
+        suspects: dict[S, set[Violation]],
+        look: Callable[[Sequence[S]], dict[S, set[Violation]]],
+    ) -> list[Violation]:
+        """Look at the suspects again and return what is wrong at every look."""
+        for pause in self._pauses_seconds:
+            if not suspects:
+                break
+            time.sleep(pause)
+            names, again = list(suspects), dict[S, set[Violation]]()
+            for start in range(0, len(names), BATCH):
+                again |= look(names[start : start + BATCH])
+            lasting = {name: suspects[name] & again.get(name, set()) for name in names}
+            suspects = {name: violations for name, violations in lasting.items() if violations}
+        return [violation for violations in suspects.values() for violation in violations]
 
     def _orders_look(self, order_ids: Sequence[str]) -> dict[str, set[Violation]]:
         found = {}
@@ -126,21 +151,3 @@ def _pages(list_some: Callable[..., list[S]], first: S | None) -> Iterator[list[
     while page := list_some(after, BATCH):
         yield page
         after = page[-1]
-
-
-def _confirmed(
-    suspects: dict[S, set[Violation]], look: Callable[[Sequence[S]], dict[S, set[Violation]]]
-) -> list[Violation]:
-    """Look at the suspects again and return what is wrong at every look."""
-    for pause in PAUSES_SECONDS:
-        if not suspects:
-            break
-        time.sleep(pause)
-        again: dict[S, set[Violation]] = {}
-        names = list(suspects)
-        for start in range(0, len(names), BATCH):
-            again |= look(names[start : start + BATCH])
-        suspects = {
-            name: both for name in suspects if (both := suspects[name] & again.get(name, set()))
-        }
-    return [violation for violations in suspects.values() for violation in violations]
