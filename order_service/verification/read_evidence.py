@@ -115,11 +115,13 @@ class Sources:
         known = set(_ids(self._orders, query))
         return [order_id for order_id in order_ids if order_id not in known]
 
-    def key_names(self, after: KeyName | None, limit: int) -> list[KeyName]:
+    def key_names(self, after: KeyName, limit: int) -> list[KeyName]:
         """List the finished idempotency keys by their name."""
-        query = sa.select(*_key_name).where(_keys.c.reply.is_not(None)).order_by(*_key_name)
-        if after:
-            query = query.where(sa.tuple_(*_key_name) > sa.tuple_(*after))
+        query = (
+            sa.select(*_key_name)
+            .where(_keys.c.reply.is_not(None), sa.tuple_(*_key_name) > sa.tuple_(*after))
+            .order_by(*_key_name)
+        )
         found = _snapshot(self._orders, lambda c: c.execute(query.limit(limit)).all())
         return [KeyName(*row) for row in found]
 

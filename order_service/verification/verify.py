@@ -30,13 +30,14 @@ def verify(
     ledger: Path | None,
     clock: Clock | None = None,
     order_id: str = "",
+    batch: int = BATCH,
     pauses_seconds: Sequence[float] = PAUSES_SECONDS,
     progress: Callable[[int], None] = lambda _orders: None,
 ) -> Report:
     """Check every order, or one, and say what is wrong.
 
-    `clock` is that of the services. What looks wrong is looked at again after each pause.
-    `progress` is told how many orders have been looked at.
+    `clock` is that of the services. `batch` orders are looked at together; what looks wrong is
+    looked at again after each pause. `progress` is told how many orders have been looked at.
     Of one order, only the keys of its operations are checked; without a ledger, everything else.
 
     Raises StorageUnavailable, LedgerUnreadable.
@@ -47,17 +48,19 @@ def verify(
         ledger=Ledger(ledger) if ledger else None,
         clock=clock or SystemClock(),
     )
-    return _Verification(sources, pauses_seconds, progress).run(order_id)
+    return _Verification(sources, batch, pauses_seconds, progress).run(order_id)
 
 
 class _Verification:
     def __init__(
         self,
         sources: Sources,
+        batch: int,
         pauses_seconds: Sequence[float],
         progress: Callable[[int], None],
     ) -> None:
         self._sources = sources
+        self._batch = batch
         self._pauses_seconds = pauses_seconds
         self._progress = progress
         self._orders = 0
@@ -79,22 +82,28 @@ class _Verification:
         )
 
     def _run_all(self) -> None:
-        self._check(self._counted(_pages(self._sources.order_ids, "")), self._orders_look)
+        self._check(self._counted(self._pages(self._sources.order_ids, "")), self._orders_look)
         # What names an order that does not exist was in no batch yet.
         for list_ids in (
             self._sources.paid_order_ids,
             self._sources.charged_order_ids,
             self._sources.waiting_order_ids,
         ):
-            unknown = (self._sources.unknown(page) for page in _pages(list_ids, ""))
+            unknown = (self._sources.unknown(page) for page in self._pages(list_ids, ""))
             self._check(unknown, self._orders_look)
-        self._check(_pages(self._sources.key_names, None), self._keys_look)
+        self._check(self._pages(self._sources.key_names, KeyName("", "", "")), self._keys_look)
 
     def _counted(self, pages: Iterator[list[str]]) -> Iterator[list[str]]:
         for page in pages:
             yield page
             self._orders += len(page)
             self._progress(self._orders)
+
+    def _pages(self, list_some: Callable[[S, int], list[S]], first: S) -> Iterator[list[S]]:
+        after = first
+        while page := list_some(after, self._batch):
+            yield page
+            after = page[-1]
 
     def _check(
         self,
@@ -121,8 +130,8 @@ class _Verification:
                 break
             time.sleep(pause)
             names, again = list(suspects), dict[S, set[Violation]]()
-            for start in range(0, len(names), BATCH):
-                again |= look(names[start : start + BATCH])
+            for start in range(0, len(names), self._batch):
+                again |= look(names[start : start + self._batch])
             lasting = {name: suspects[name] & again.get(name, set()) for name in names}
             suspects = {name: violations for name, violations in lasting.items() if violations}
         return [violation for violations in suspects.values() for violation in violations]
@@ -144,10 +153,3 @@ class _Verification:
             if violations:
                 found[evidence.key.name] = violations
         return found
-
-
-def _pages(list_some: Callable[..., list[S]], first: S | None) -> Iterator[list[S]]:
-    after = first
-    while page := list_some(after, BATCH):
-        yield page
-        after = page[-1]

@@ -107,6 +107,69 @@ class TestAHealthyCheckout:
         assert broken(checkout, order, ledger=None) == {}
 
 
+@pytest.mark.requirement("FR-249")
+class TestLooks:
+    def test_reach_every_order_and_every_key(self, checkout: Checkout, books: Books) -> None:
+        orders = [checkout.place() for _ in range(5)]
+        for order in orders:
+            books.orders("UPDATE orders SET version = 9 WHERE id = :id", id=order.id)
+        all_at_once = verified(checkout, pauses_seconds=(0,))
+        in_batches = verified(checkout, pauses_seconds=(0,), batch=2)
+
+        assert in_batches == all_at_once
+        for order in orders:
+            assert told(in_batches, order).keys() == {"I7"}
+
+    def test_are_repeated_and_only_what_lasts_is_told(
+        self, checkout: Checkout, books: Books
+    ) -> None:
+        lasting, passing = checkout.place(), checkout.place()
+        for order in (lasting, passing):
+            books.orders("UPDATE orders SET version = 9 WHERE id = :id", id=order.id)
+
+        def repair(_orders: int) -> None:
+            books.orders("UPDATE orders SET version = 1 WHERE id = :id", id=passing.id)
+
+        # It is called after the first look at all, and before the second at what looked wrong.
+        report = verified(checkout, pauses_seconds=(0,), progress=repair)
+
+        assert told(report, lasting).keys() == {"I7"}
+        assert told(report, passing) == {}
+
+    def test_find_charges_of_orders_that_nobody_knows(
+        self, checkout: Checkout, books: Books
+    ) -> None:
+        order = checkout.paid()
+        books.ledger(
+            "INSERT INTO charges SELECT :key, :key, 'ord_' || :key, currency_code, amount_minor,"
+            " '', refund_answer, '', at FROM charges WHERE order_id = :id",
+            key=(key := new_key()),
+            id=order.id,
+        )
+        report = verified(checkout, pauses_seconds=(0,))
+
+        found = told(report, order_pb2.Order(id=f"ord_{key}"))
+        assert found.keys() == {"I1", "I2"}
+        assert key in found["I2"]
+
+    def test_list_what_the_inbox_has_of_orders_that_nobody_knows(
+        self, checkout: Checkout, books: Books
+    ) -> None:
+        order_id, payment_id = new_key(), new_key()
+        books.orders(
+            "INSERT INTO payment_inbox (payment_id, order_id, received_at, problem)"
+            " SELECT :payment_id, :order_id, created_at, 'ORDER_NOT_FOUND' FROM orders LIMIT 1",
+            order_id=order_id,
+            payment_id=payment_id,
+        )
+        report = verified(checkout, pauses_seconds=(0,))
+
+        [case] = [case for case in report.waiting if case.order_id == order_id]
+        assert payment_id in case.told
+        assert "ORDER_NOT_FOUND" in case.told
+        assert told(report, order_pb2.Order(id=order_id)) == {}
+
+
 @pytest.mark.requirement("FR-247")
 class TestI1:
     def test_an_order_charged_twice(self, checkout: Checkout, books: Books) -> None:
