@@ -304,6 +304,17 @@ class TestI2:
         assert found.keys() == {"I2", "I7"}
         assert "found none" in found["I2"]
 
+    def test_a_charge_under_another_key(self, checkout: Checkout, books: Books) -> None:
+        order = checkout.paid()
+        books.payments(
+            "UPDATE payments SET idempotency_key = :key WHERE id = :id",
+            key=new_key(),
+            id=order.payment_transaction_id,
+        )
+        found = broken(checkout, order)
+        assert found.keys() == {"I2"}
+        assert "no payment" in found["I2"]
+
     def test_a_payment_of_no_order(self, checkout: Checkout, books: Books) -> None:
         order = checkout.place()
         payment = checkout.process(order)
@@ -490,6 +501,17 @@ class TestI6:
         assert key in found["I6"]
         assert "at most 4000: found 8000" in found["I6"]
 
+    def test_a_refund_under_another_key(self, checkout: Checkout, books: Books) -> None:
+        order = partly_refunded(checkout)
+        books.payments(
+            "UPDATE refunds SET idempotency_key = :key WHERE order_id = :id",
+            key=new_key(),
+            id=order.id,
+        )
+        found = broken(checkout, order)
+        assert found.keys() == {"I6"}
+        assert "no refund" in found["I6"]
+
     def test_a_payment_that_forgot_a_refund(self, checkout: Checkout, books: Books) -> None:
         order = partly_refunded(checkout)
         books.payments(
@@ -522,6 +544,15 @@ class TestI7:
             " SELECT order_id, actor_role, actor_id, on_behalf_of, at, event_type, from_status,"
             " to_status, outcome, reason, payment_id, trace_id FROM order_audit_entries"
             " WHERE order_id = :id AND event_type = 'order_fulfilled'",
+            id=order.id,
+        )
+        assert broken(checkout, order).keys() == {"I7"}
+
+    def test_a_refund_without_its_entry(self, checkout: Checkout, books: Books) -> None:
+        order = partly_refunded(checkout)
+        books.orders(
+            "DELETE FROM order_audit_entries WHERE order_id = :id"
+            " AND event_type = 'order_partially_refunded'",
             id=order.id,
         )
         assert broken(checkout, order).keys() == {"I7"}
