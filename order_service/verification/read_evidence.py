@@ -179,14 +179,15 @@ class Sources:
             subject, operation = subjects[key.name], operations.get(key.operation_id or "")
             told = subject.order_id or payments.get(subject.payment_id, "")
             ids[key.name] = operation.order_id if operation else told
-        ours = _snapshot(self._orders, lambda c: _read_orders(c, list(set(ids.values()))))
+        order_ids = list(set(ids.values()))
+        orders, entries = _snapshot(self._orders, lambda c: _read_histories(c, order_ids))
         return [
             KeyEvidence(
                 key=key,
                 operation=operations.get(key.operation_id or ""),
                 order_id=ids[key.name],
-                order=ours.orders.get(ids[key.name]),
-                entries=ours.entries.get(ids[key.name], ()),
+                order=orders.get(ids[key.name]),
+                entries=entries.get(ids[key.name], ()),
             )
             for key in keys
         ]
@@ -211,22 +212,29 @@ class _Theirs:
 
 def _read_orders(connection: Connection, order_ids: Sequence[str]) -> _Ours:
     cursor = connection.execute(sa.select(_feed.c.sequence)).scalar_one()
-    orders = _read(connection, _orders, Order, _orders.c.id.in_(order_ids))
+    orders, entries = _read_histories(connection, order_ids)
     operations = _read(
         connection, _operations, Operation, _operations.c.order_id.in_(order_ids), _operations.c.id
-    )
-    entries = _read(
-        connection, _entries, OrderEntry, _entries.c.order_id.in_(order_ids), _entries.c.sequence
     )
     names = {operation.key for operation in operations}
     keys = _read(connection, _keys, Key, sa.tuple_(*_key_name).in_(names)) if names else []
     return _Ours(
-        orders={order.id: order for order in orders},
+        orders=orders,
         operations=_grouped(operations, lambda operation: operation.order_id),
         keys={key.name: key for key in keys},
-        entries=_grouped(entries, lambda entry: entry.order_id),
+        entries=entries,
         cursor=int(cursor),
     )
+
+
+def _read_histories(
+    connection: Connection, order_ids: Sequence[str]
+) -> tuple[Mapping[str, Order], Mapping[str, tuple[OrderEntry, ...]]]:
+    orders = _read(connection, _orders, Order, _orders.c.id.in_(order_ids))
+    entries = _read(
+        connection, _entries, OrderEntry, _entries.c.order_id.in_(order_ids), _entries.c.sequence
+    )
+    return {order.id: order for order in orders}, _grouped(entries, lambda e: e.order_id)
 
 
 def _read_payments(connection: Connection, order_ids: Sequence[str]) -> _Theirs:
@@ -284,7 +292,8 @@ def _read(
     *order: sa.ColumnElement[Any],
 ) -> list[R]:
     query = sa.select(*table.c).where(condition).order_by(*order)
-    return [row(**found._mapping) for found in connection.execute(query)]
+    # The columns were made of the row's fields, in their order.
+    return [row(*found) for found in connection.execute(query)]
 
 
 def _grouped(rows: Iterable[R], key: Callable[[R], str]) -> dict[str, tuple[R, ...]]:
