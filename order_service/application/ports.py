@@ -124,7 +124,7 @@ class Inbox(Protocol):
         """Say up to which sequence its history has been read."""
 
     def receive(self, page: "PaymentPage", *, after: int, now: datetime) -> None:
-        """Keep what was read after a sequence, and how far that is.
+        """Keep the payments read after a sequence that their orders lack, and how far that is.
 
         Does nothing if somebody else has read on from there.
         """
@@ -282,10 +282,14 @@ class ReceivedPayment:
 
 @dataclass(frozen=True)
 class PaymentPage:
-    """A piece of that history: where it ends, and the payments that succeeded in it."""
+    """A piece of that history: where it ends, and the payments that succeeded in it.
+
+    `is_full` says that there may be more behind it already.
+    """
 
     last_sequence: int
     payments: tuple[ReceivedPayment, ...]
+    is_full: bool = False
 
 
 class Payments(Protocol):

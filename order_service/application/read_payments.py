@@ -19,7 +19,7 @@ class ReadPayments:
         self._clock = clock
 
     def __call__(self) -> bool:
-        """Read on. Say whether there was something new."""
+        """Read on. Say whether there is more to read at once."""
         after = self._store.read(lambda work: work.inbox.sequence())
         try:
             with call.background("ReadPayments", seconds=ASK_SECONDS):
@@ -30,4 +30,6 @@ class ReadPayments:
             return False
         now = self._clock.now()
         self._store.transact(lambda work: work.inbox.receive(page, after=after, now=now))
-        return True
+        # What has happened since is read after a pause, all of it at once: one transaction for a
+        # second's payments rather than one for each.
+        return page.is_full

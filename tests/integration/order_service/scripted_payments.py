@@ -265,7 +265,8 @@ class ScriptedPayments:
             if payment.status == "succeeded" and payment.id not in told
         ]
         page = tuple(self._history[sequence : sequence + 100])
-        return PaymentPage(last_sequence=sequence + len(page), payments=page)
+        last = sequence + len(page)
+        return PaymentPage(last_sequence=last, payments=page, is_full=len(page) == 100)
 
     def answers(self) -> bool:
         """See the port."""

@@ -77,7 +77,7 @@ class TestPaymentMadeDirectly:
 
         background.until_nothing_is_left(background.read)
 
-        assert inbox(desk)[0].applied_at is not None
+        assert (cursor(desk), inbox(desk)) == (1, [])
         assert not background.apply()
         assert len(desk.payments.asked("get")) == asked
         assert desk.events(order) == ["order_created", "order_paid"]
@@ -178,7 +178,7 @@ class TestReadPayments:
         desk = open_desk(own_database)
         first = desk.place()
         desk.payments.paid_directly(first)
-        assert open_background(own_database, desk=desk).read()
+        open_background(own_database, desk=desk).read()
         second = desk.place()
         desk.payments.paid_directly(second)
 
@@ -191,8 +191,15 @@ class TestReadPayments:
         desk = background.desk
         for _ in range(101):
             desk.payments.paid_directly(desk.place())
-        assert background.until_nothing_is_left(background.read) == 2
+        assert background.until_nothing_is_left(background.read) == 1
         assert (cursor(desk), len(inbox(desk))) == (101, 101)
+
+    def test_reads_a_moments_payments_together(self, background: Background) -> None:
+        desk = background.desk
+        for _ in range(3):
+            desk.payments.paid_directly(desk.place())
+        assert not background.read(), "it would not pause, and read the next one alone"
+        assert (cursor(desk), len(inbox(desk))) == (3, 3)
 
     def test_keeps_the_cursor_where_it_is_while_nobody_answers(
         self, background: Background
@@ -231,7 +238,7 @@ class TestReadPayments:
         desk = background.desk
         desk.payments.paid_directly(desk.place())
         monkeypatch.setattr(
-            "order_service.storage.inbox.StoredInbox._apply_what_is_paid",
+            "order_service.storage.inbox.StoredInbox._unpaid",
             lambda *_: crash(),
         )
         with pytest.raises(Crash):
