@@ -77,12 +77,13 @@ class Payment:
 class ScriptedPayments:
     """Idempotent by key; one live payment per order; a seal lasts; refunds stay within payments.
 
-    `calls` lists what was asked: (method, key, order or payment id). While it is not `available`,
+    `calls` lists what was asked: (method, key, order or payment id). While it is not `reachable`,
     nothing arrives. What is asked about one of the `poisoned` keys is refused, again and again.
     """
 
     def __init__(self) -> None:
         self.available = True
+        self.reachable = True
         self.poisoned: set[str] = set()
         self.calls: list[tuple[str, str, str]] = []
         self._payments: dict[str, Payment] = {}
@@ -256,7 +257,7 @@ class ScriptedPayments:
 
     def succeeded_since(self, sequence: int) -> PaymentPage:
         """See the port."""
-        if not self.available:
+        if not self.reachable:
             raise PaymentServiceUnavailable
         told = {payment.payment_id for payment in self._history}
         self._history += [
@@ -271,12 +272,12 @@ class ScriptedPayments:
     def answers(self) -> bool:
         """See the port."""
         self.calls.append(("answers", "", ""))
-        return self.available
+        return self.reachable
 
     def _call(self, method: str, key: str, subject: str, work: Callable[[], A]) -> A | None:
         assert not transaction_is_open(), "a remote call inside a transaction"
         self.calls.append((method, key, subject))
-        if not self.available or key in self.poisoned:
+        if not self.reachable or key in self.poisoned:
             return None
         if self._before:
             self._before.popleft()()
@@ -287,7 +288,7 @@ class ScriptedPayments:
 
     def _unknown(self, key: str) -> Unknown:
         problem = "PAYMENT_NOT_SUCCEEDED" if key in self.poisoned else ""
-        return Unknown(unreachable=not self.available, problem=problem)
+        return Unknown(unreachable=not self.reachable, problem=problem)
 
     def _asked_gateway(self, payment: Payment) -> ChargeAnswer:
         if payment.status == "pending" and self._gateway:

@@ -153,9 +153,9 @@ class TestPaymentMadeDirectly:
         order = desk.place()
         desk.payments.paid_directly(order)
         background.read()
-        desk.payments.available = False
+        desk.payments.reachable = False
         assert background.apply()
-        desk.payments.available = True
+        desk.payments.reachable = True
         assert not background.apply(), "it waits for its time"
 
         desk.clock.move(timedelta(seconds=1))
@@ -206,7 +206,7 @@ class TestReadPayments:
     ) -> None:
         desk = background.desk
         desk.payments.paid_directly(desk.place())
-        desk.payments.available = False
+        desk.payments.reachable = False
         assert not background.read()
         assert cursor(desk) == 0
 

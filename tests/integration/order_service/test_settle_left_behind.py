@@ -108,7 +108,7 @@ class TestSettleLeftBehind:
         desk = background.desk
         orders = [left_behind(desk, way)[0] for way in [CHARGE] * 3]
         desk.clock.move(ABANDONED)
-        desk.payments.available = False
+        desk.payments.reachable = False
         assert background.settle()
         asked = len(desk.payments.asked("resolve"))
 
@@ -117,7 +117,7 @@ class TestSettleLeftBehind:
             desk.clock.move(timedelta(seconds=10))
         assert len(desk.payments.asked("resolve")) == asked
 
-        desk.payments.available = True
+        desk.payments.reachable = True
         assert background.until_nothing_is_left(background.settle) == 3
         assert {desk.status(order) for order in orders} == {OrderStatus.PAID}
 
@@ -127,9 +127,9 @@ class TestSettleLeftBehind:
         desk = background.desk
         order, _ = left_behind(desk, CHARGE)
         desk.clock.move(ABANDONED)
-        desk.payments.available = False
+        desk.payments.reachable = False
         background.settle()
-        desk.payments.available = True
+        desk.payments.reachable = True
 
         # No time goes by: what was postponed is not waited for.
         assert background.settle()
