@@ -97,6 +97,21 @@ class ServiceProcess:
             process_group=0,
         )
 
+    def command(self, *arguments: str) -> str:
+        """Run another command of the service with the same settings, and return its output."""
+        done = subprocess.run(
+            [sys.executable, "-m", self.module, *arguments],
+            cwd=ROOT,
+            env=self._variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=START_SECONDS,
+        )
+        return done.stdout.strip()
+
     def wait_until_serving(self, timeout_seconds: float = START_SECONDS) -> None:
         """Wait for its health to be SERVING. Raises NotServing."""
         deadline = time.monotonic() + timeout_seconds

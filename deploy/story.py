@@ -49,6 +49,7 @@ def tell(stage: Stage) -> None:
     compare_with_the_gateway(stage)
     read_the_history(stage, order)
     follow_the_trace(stage, second)
+    verify_everything(stage)
 
 
 def place_an_order(stage: Stage) -> order_pb2.Order:
@@ -267,6 +268,14 @@ def follow_the_trace(stage: Stage, paid: PaidInOneCall) -> None:
         stage.was_logged(stage.pair.payment, "ProcessPayment", trace_id),
     ]
     stage.expect("so have both logs", [True, True], logged)
+
+
+def verify_everything(stage: Stage) -> None:
+    """Hold both databases against the ledger with the command that operators have."""
+    stage.screen.step("Every guarantee, checked against both databases and the gateway's ledger")
+    told = stage.pair.order.command("verify")
+    stage.screen.facts([("python -m order_service verify", told)])
+    stage.expect("nothing is paid twice, nothing is lost", "0 violations in 5 orders", told)
 
 
 def _pay(order: order_pb2.Order, token: str) -> order_service_pb2.PayOrderRequest:

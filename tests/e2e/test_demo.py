@@ -28,10 +28,10 @@ class TestDemo:
     def test_shows_every_step_in_order(self, demo_output: str) -> None:
         numbers = re.findall(r"^ ?(\d+)  \S", demo_output, re.MULTILINE)
 
-        assert numbers == [str(number) for number in range(1, 14)]
+        assert numbers == [str(number) for number in range(1, 15)]
         assert "✗" not in demo_output
         assert re.search(
-            r"^✓ 13 steps, everything as expected, in \d+\.\d s$", demo_output, re.MULTILINE
+            r"^✓ 14 steps, everything as expected, in \d+\.\d s$", demo_output, re.MULTILINE
         )
 
     def test_writes_no_colour_where_nobody_watches(self, demo_output: str) -> None:
