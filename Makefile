@@ -133,6 +133,10 @@ faults: setup ## Attack running services the way reality does, and check that no
 cov: setup ## Show the coverage of the last test run, with the missing lines
 	@python -m coverage report --show-missing --skip-covered
 
+.PHONY: faults-selftest
+faults-selftest: setup ## Plant bugs in copies of the source, and see which part of the attack finds each
+	@python -m tests.faults.selftest $(if $(ARGS),-k "$(ARGS)")
+
 ##@ Measurements
 
 .PHONY: bench-happy-path
