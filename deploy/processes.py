@@ -168,6 +168,9 @@ class Pair:
             "ORDER_SERVICE_PORT": str(order_port),
             "ORDER_SERVICE_PAYMENT_TARGET": f"127.0.0.1:{payment_port}",
             "PAYMENT_SERVICE_PORT": str(payment_port),
+            # Any free one: the log tells which.
+            "ORDER_SERVICE_METRICS_PORT": "0",
+            "PAYMENT_SERVICE_METRICS_PORT": "0",
             **(variables or {}),
         }
         self.ledger = folder / "gateway.db"

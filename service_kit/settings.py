@@ -74,6 +74,10 @@ def _port(value: Any) -> Any:
     return value
 
 
+def _port_or_off(value: Any) -> Any:
+    return None if value == "off" else _port(value)
+
+
 def _redis_url(value: str) -> str:
     if value and not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("is not a Redis URL")
@@ -115,6 +119,8 @@ def _secret_key_file(value: Path | None) -> Path | None:
 
 
 Port = Annotated[int, BeforeValidator(_port)]
+# None is off.
+PortOrOff = Annotated[int | None, BeforeValidator(_port_or_off)]
 
 
 class ServiceSettings(BaseSettings):
@@ -140,6 +146,13 @@ class ServiceSettings(BaseSettings):
     )
     port: Port = setting(
         50051, "Port to listen on", "0 to 65535; 0 takes any free one", ge=0, le=65535
+    )
+    metrics_port: PortOrOff = setting(
+        9451,
+        "Port of 127.0.0.1 where Prometheus reads /metrics",
+        "0 to 65535, or off; 0 takes any free one",
+        ge=0,
+        le=65535,
     )
     insecure: bool = setting(
         False,

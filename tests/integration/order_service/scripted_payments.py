@@ -265,7 +265,9 @@ class ScriptedPayments:
             if payment.status == "succeeded" and payment.id not in told
         ]
         page = tuple(self._history[sequence : sequence + 100])
-        return PaymentPage(last_sequence=sequence + len(page), payments=page)
+        return PaymentPage(
+            last_sequence=sequence + len(page), payments=page, is_last=len(page) < 100
+        )
 
     def answers(self) -> bool:
         """See the port."""
