@@ -117,7 +117,8 @@ def build(
     gauges_store = SqlStore(gauges)
     metrics = ServerMetrics(
         service="order-service",
-        methods=contracts,
+        contracts=contracts.values(),
+        error_table=ERROR_TABLE,
         workers=[task.name for task in tasks],
         gauges=STORED_GAUGES,
         read=stored_numbers(

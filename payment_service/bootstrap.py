@@ -113,7 +113,8 @@ def build(
         tasks = []
     metrics = ServerMetrics(
         service="payment-service",
-        methods=contracts,
+        contracts=contracts.values(),
+        error_table=ERROR_TABLE,
         workers=[task.name for task in tasks],
         gauges=STORED_GAUGES,
         read=stored_numbers(

@@ -7,6 +7,8 @@ import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service_kit.call import Call
+from service_kit.contract.method_contracts import MethodContract
+from service_kit.error_table import ErrorTable
 
 # From an answer out of Redis to the longest deadline that anybody is given.
 _BUCKETS: Final = (
@@ -22,10 +24,17 @@ _RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 class CallMetrics:
     """Counts the calls of one server.
 
-    `methods` are the full names of its RPCs: a call of anything else makes no series.
+    `contracts` are those of its RPCs: a call of anything else makes no series. Every outcome
+    that they declare is there from the start, with 0: a rise from nothing to 1 would be seen by
+    nobody.
     """
 
-    def __init__(self, registry: CollectorRegistry, methods: Iterable[str]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        contracts: Iterable[MethodContract],
+        error_table: ErrorTable,
+    ) -> None:
         self._calls = Counter(
             "checkout_rpc_calls",
             "Calls answered, by method, status code and error reason.",
@@ -51,15 +60,18 @@ class CallMetrics:
             ["method"],
             registry=registry,
         )
-        self.in_progress = CallsInProgress(
-            {method: in_progress.labels(short_name(method)) for method in methods}
-        )
-        # Looked up without a lock: two threads that meet a new outcome find the same children.
-        self._of_outcome: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
-        for method in methods:
-            self._outcome(method, "OK", "")
+        gauges = {}
+        for contract in contracts:
+            name = short_name(contract.method)
+            gauges[contract.method] = in_progress.labels(name)
+            self._calls.labels(name, "OK", "")
+            for reason in contract.error_reasons:
+                self._calls.labels(name, error_table.code_of(reason), reason)
         for source in _REPLAY_SOURCES:
             self._replays.labels(source)
+        self.in_progress = CallsInProgress(gauges)
+        # Looked up without a lock: two threads that meet a new outcome find the same children.
+        self._of_outcome: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
 
     def observe(self, call: Call, code: str, seconds: float) -> None:
         """Count a call that is over."""
