@@ -235,6 +235,10 @@ class ServiceSettings(BaseSettings):
             mistakes.append(
                 f"{name('secret_key')} and {name('secret_key_file')}: both are set; set one of them"
             )
+        if self.port and self.port == self.metrics_port:
+            mistakes.append(
+                f"{name('port')} and {name('metrics_port')}: are the same port; set another one"
+            )
         if not is_loopback(self.host) and not self.insecure:
             mistakes.append(
                 f"{name('host')}: listens beyond loopback, where callers could claim any identity;"

@@ -20,7 +20,7 @@ class Scrape:
     @property
     def names(self) -> set[str]:
         """The names of the metrics, counters as they are queried: with `_total`."""
-        return {f"{f.name}_total" if f.type == "counter" else f.name for f in self.families}
+        return {full_name(family) for family in self.families}
 
     def series(self, name: str) -> list[tuple[Mapping[str, str], float]]:
         """The series of a name, with their labels."""
@@ -36,6 +36,11 @@ class Scrape:
         """The value of the one series with exactly these labels; None if there is none."""
         values = [value for has, value in self.series(name) if has == labels]
         return values[0] if values else None
+
+
+def full_name(family: Metric) -> str:
+    """Return the name of a metric as it is queried."""
+    return f"{family.name}_total" if family.type == "counter" else family.name
 
 
 def read(url: str) -> tuple[str, Mapping[str, str]]:

@@ -303,7 +303,7 @@ class PaymentPage:
 
     last_sequence: int
     payments: tuple[ReceivedPayment, ...]
-    is_last: bool
+    is_last: bool = True
 
 
 class Payments(Protocol):
