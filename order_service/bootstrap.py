@@ -7,6 +7,7 @@ from typing import Final
 
 from order_service.application.apply_payments import ApplyPayments
 from order_service.application.archive_order import ArchiveOrder
+from order_service.application.backlog import Backlog
 from order_service.application.cancel_order import CancelOrder
 from order_service.application.create_order import CreateOrder
 from order_service.application.forget_keys import ForgetKeys
@@ -27,6 +28,7 @@ from order_service.application.settlement import Settlement
 from order_service.config import Settings
 from order_service.gateways.payments import GrpcPayments, open_channel
 from order_service.gateways.tickets import KEY_PURPOSE, ticket_signer
+from order_service.metrics import FEED_LAG, STORED_GAUGES, stored_numbers
 from order_service.rpc.codec import Codec
 from order_service.rpc.errors import ERROR_TABLE
 from order_service.rpc.servicer import SERVICE, OrderServicer, UseCases
@@ -36,6 +38,8 @@ from service_kit.contract.method_contracts import method_contracts
 from service_kit.database import Database
 from service_kit.idempotency.memory import reply_memory
 from service_kit.interceptors.calls import CallInterceptor
+from service_kit.metrics.exposition import exposition
+from service_kit.metrics.server_metrics import ServerMetrics
 from service_kit.paging import PageTokens
 from service_kit.secrets import load_secret
 from service_kit.server import Server, Service
@@ -66,7 +70,9 @@ def build(
     )
     # Of its own, so that a busy pool does not pass for a database that is gone.
     probe = Database(settings.effective_database_url(), pool_size=1)
-    closers = [memory.close, database.close, probe.close]
+    # Likewise, so that whoever reads the metrics takes no connection away from the calls.
+    gauges = Database(settings.effective_database_url(), pool_size=1)
+    closers = [memory.close, database.close, probe.close, gauges.close]
 
     sign_ticket = ticket_signer(secret.derive(KEY_PURPOSE))
     codec = Codec(sign_ticket=sign_ticket, page_tokens=PageTokens(secret.derive("order-pages")))
@@ -95,23 +101,45 @@ def build(
             list_order_audit_entries=ListOrderAuditEntries(store=store),
         ),
     )
+    read_payments = ReadPayments(store=store, payments=payments, clock=clock)
     tasks = [
         Task(
             "settle-left-behind",
             SettleLeftBehind(store=store, payments=payments, settlement=settlement, clock=clock),
             threads=2,
         ),
-        Task("read-payments", ReadPayments(store=store, payments=payments, clock=clock)),
+        Task("read-payments", read_payments),
         Task("apply-payments", ApplyPayments(store=store, payments=payments, clock=clock)),
         Task("forget-keys", ForgetKeys(store=store, clock=clock), pause_seconds=60),
     ]
+    if not settings.background_work:
+        tasks = []
+    gauges_store = SqlStore(gauges)
+    metrics = ServerMetrics(
+        service="order-service",
+        contracts=contracts.values(),
+        error_table=ERROR_TABLE,
+        workers=[task.name for task in tasks],
+        gauges=STORED_GAUGES,
+        read=stored_numbers(
+            Backlog(store=gauges_store, clock=clock), NeedsHuman(store=gauges_store, clock=clock)
+        ),
+    )
+    if settings.background_work:
+        metrics.add(*FEED_LAG, read_payments.lag_seconds)
     return Server(
         host=settings.host,
         port=settings.port,
         services=[Service(SERVICE, servicer.add_to)],
-        interceptors=[CallInterceptor(contracts=contracts, error_table=ERROR_TABLE)],
+        interceptors=[
+            metrics.calls.in_progress,
+            CallInterceptor(
+                contracts=contracts, error_table=ERROR_TABLE, observe=metrics.calls.observe
+            ),
+        ],
         ping=probe.ping,
-        workers=Workers(tasks if settings.background_work else []),
+        workers=Workers(tasks, observe=metrics.workers.observe),
+        metrics=exposition(metrics.registry, settings),
         closers=closers,
         threads=settings.threads,
         drain_seconds=settings.drain_seconds,

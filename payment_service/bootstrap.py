@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from payment_service.application.ask_again import AskAgain
+from payment_service.application.backlog import Backlog
 from payment_service.application.get_payment import GetPayment
 from payment_service.application.list_payment_audit_entries import ListPaymentAuditEntries
 from payment_service.application.list_payments import ListPayments
@@ -21,6 +22,7 @@ from payment_service.config import Settings
 from payment_service.gateways.simulated import SimulatedGateway
 from payment_service.gateways.simulated_ledger import SimulatedLedger
 from payment_service.gateways.tickets import KEY_PURPOSE, TicketReader
+from payment_service.metrics import STORED_GAUGES, stored_numbers
 from payment_service.rpc.codec import Codec
 from payment_service.rpc.errors import ERROR_TABLE
 from payment_service.rpc.servicer import SERVICE, PaymentServicer, UseCases
@@ -30,6 +32,8 @@ from service_kit.contract.method_contracts import method_contracts
 from service_kit.database import Database
 from service_kit.idempotency.memory import reply_memory
 from service_kit.interceptors.calls import CallInterceptor
+from service_kit.metrics.exposition import exposition
+from service_kit.metrics.server_metrics import ServerMetrics
 from service_kit.paging import PageTokens
 from service_kit.secrets import SecretKey, load_secret, private_folder
 from service_kit.server import Server, Service
@@ -60,7 +64,9 @@ def build(
     )
     # Of its own, so that a busy pool does not pass for a database that is gone.
     probe = Database(settings.effective_database_url(), pool_size=1)
-    closers = [memory.close, database.close, probe.close]
+    # Likewise, so that whoever reads the metrics takes no connection away from the calls.
+    gauges = Database(settings.effective_database_url(), pool_size=1)
+    closers = [memory.close, database.close, probe.close, gauges.close]
 
     codec = _codec(secret)
     if gateway is None:
@@ -103,13 +109,32 @@ def build(
         Task("ask-about-payments", again.payments, threads=2),
         Task("ask-about-refunds", again.refunds),
     ]
+    if not settings.background_work:
+        tasks = []
+    metrics = ServerMetrics(
+        service="payment-service",
+        contracts=contracts.values(),
+        error_table=ERROR_TABLE,
+        workers=[task.name for task in tasks],
+        gauges=STORED_GAUGES,
+        read=stored_numbers(
+            Backlog(store=SqlStore(gauges), clock=clock),
+            NeedsHuman(store=SqlStore(gauges), clock=clock, key_age_max=_key_age_max(settings)),
+        ),
+    )
     return Server(
         host=settings.host,
         port=settings.port,
         services=[Service(SERVICE, servicer.add_to)],
-        interceptors=[CallInterceptor(contracts=contracts, error_table=ERROR_TABLE)],
+        interceptors=[
+            metrics.calls.in_progress,
+            CallInterceptor(
+                contracts=contracts, error_table=ERROR_TABLE, observe=metrics.calls.observe
+            ),
+        ],
         ping=probe.ping,
-        workers=Workers(tasks if settings.background_work else []),
+        workers=Workers(tasks, observe=metrics.workers.observe),
+        metrics=exposition(metrics.registry, settings),
         closers=closers,
         threads=settings.threads,
         drain_seconds=settings.drain_seconds,

@@ -15,6 +15,7 @@ import grpc
 from service_kit import health
 from service_kit.health import HealthProbe, HealthService
 from service_kit.logging import get_logger
+from service_kit.metrics.exposition import Exposition
 from service_kit.reflection import enable as enable_reflection
 from service_kit.settings import is_loopback
 from service_kit.workers import Workers
@@ -35,10 +36,13 @@ class CannotListen(Exception):
 
 
 class PortTaken(CannotListen):
-    """Somebody else listens on the port."""
+    """Somebody else listens on the port. `variable` is the setting that says which."""
 
-    def __init__(self, *, address: str) -> None:
-        super().__init__(address=address, problem="the port is taken by another process")
+    def __init__(self, *, address: str, variable: str = "") -> None:
+        problem = "the port is taken by another process"
+        if variable:
+            problem += f"; {variable} chooses another"
+        super().__init__(address=address, problem=problem)
 
 
 class NotLoopback(CannotListen):
@@ -61,7 +65,8 @@ class Server:
     """Serves, tells its health, and drains.
 
     `ping` returns if the database answers and raises if it does not. `workers` run while it
-    serves. `closers` run last, after the calls that may need what they close.
+    serves. `metrics` are told from before the first call until after the last one. `closers` run
+    last, after whatever may need what they close.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class Server:
         interceptors: Sequence[grpc.ServerInterceptor],
         ping: Callable[[], None],
         workers: Workers | None = None,
+        metrics: Exposition | None = None,
         closers: Sequence[Callable[[], None]] = (),
         threads: int = 64,
         drain_seconds: float = 10.0,
@@ -86,6 +92,7 @@ class Server:
         self._host = "127.0.0.1" if host == "localhost" else host
         self.port = port
         self._workers = workers or Workers([])
+        self._metrics = metrics
         self._closers = closers
         self._drain_seconds = drain_seconds
         self._log = get_logger()
@@ -109,13 +116,24 @@ class Server:
         """Host and port, the real one once the server listens."""
         return _joined(self._host, self.port)
 
+    @property
+    def metrics_address(self) -> str:
+        """Host and port of the metrics, the real one once it listens; empty without any."""
+        return self._metrics.address if self._metrics else ""
+
     def start(self) -> None:
         """Check the health, listen and serve. Raises CannotListen, PortTaken."""
         self._listen()
+        self._tell_metrics()
         self._probe.start()
         self._server.start()
         self._workers.start()
-        self._log.info("listening", address=self.address, pid=os.getpid())
+        self._log.info(
+            "listening",
+            address=self.address,
+            pid=os.getpid(),
+            metrics=self.metrics_address or "off",
+        )
 
     def stop(self) -> None:
         """Refuse new calls, let running ones finish within the drain time, close the rest."""
@@ -127,6 +145,8 @@ class Server:
         self._workers.stop(self._drain_seconds)
         ended.wait(self._drain_seconds + _CANCELLED_SECONDS)
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._metrics:
+            self._metrics.stop()
         closers, self._closers = self._closers, ()
         for close in closers:
             close()
@@ -138,6 +158,15 @@ class Server:
         except RuntimeError:
             # grpc does not say why; trying once more does.
             raise _cannot_listen(self._host, self.port) from None
+
+    def _tell_metrics(self) -> None:
+        if self._metrics is None:
+            return
+        try:
+            self._metrics.start()
+        except OSError as error:
+            address, variable = self._metrics.address, self._metrics.variable
+            raise _refused(address, error, variable=variable) from None
 
 
 class Runs(Protocol):
@@ -194,10 +223,17 @@ def _cannot_listen(host: str, port: int) -> CannotListen:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return PortTaken(address=address)
-        return CannotListen(address=address, problem=error.strerror or "unknown")
+        return _refused(address, error)
     return CannotListen(address=address, problem="grpc refused it")
+
+
+def _refused(address: str, error: OSError, *, variable: str = "") -> CannotListen:
+    if error.errno == errno.EADDRINUSE:
+        return PortTaken(address=address, variable=variable)
+    problem = error.strerror or "unknown"
+    if variable:
+        problem += f"; {variable} chooses another port"
+    return CannotListen(address=address, problem=problem)
 
 
 def _joined(host: str, port: int) -> str:

@@ -74,6 +74,10 @@ def _port(value: Any) -> Any:
     return value
 
 
+def _port_or_off(value: Any) -> Any:
+    return None if value == "off" else _port(value)
+
+
 def _redis_url(value: str) -> str:
     if value and not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("is not a Redis URL")
@@ -116,6 +120,8 @@ def _secret_key_file(value: Path | None) -> Path | None:
 
 Port = Annotated[int, BeforeValidator(_port)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+# None is off.
+PortOrOff = Annotated[int | None, BeforeValidator(_port_or_off)]
 
 
 class ServiceSettings(BaseSettings):
@@ -141,6 +147,13 @@ class ServiceSettings(BaseSettings):
     )
     port: Port = setting(
         50051, "Port to listen on", "0 to 65535; 0 takes any free one", ge=0, le=65535
+    )
+    metrics_port: PortOrOff = setting(
+        9451,
+        "Port of 127.0.0.1 where Prometheus reads /metrics",
+        "0 to 65535, or off; 0 takes any free one",
+        ge=0,
+        le=65535,
     )
     insecure: bool = setting(
         False,
@@ -218,6 +231,10 @@ class ServiceSettings(BaseSettings):
         if self.secret_key is not None and self.secret_key_file is not None:
             mistakes.append(
                 f"{name('secret_key')} and {name('secret_key_file')}: both are set; set one of them"
+            )
+        if self.port and self.port == self.metrics_port:
+            mistakes.append(
+                f"{name('port')} and {name('metrics_port')}: are the same port; set another one"
             )
         if not is_loopback(self.host) and not self.insecure:
             mistakes.append(

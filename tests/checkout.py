@@ -187,6 +187,7 @@ def running_checkout(
         "secret_key": SECRET,
         "redis_url": redis_url,
         "port": 0,
+        "metrics_port": None,
     }
     shared |= {k: v for k, v in settings.items() if not k.startswith(("order_", "payment_"))}
     payment_settings = payment_service.config.Settings(

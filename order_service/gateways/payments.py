@@ -237,7 +237,7 @@ class GrpcPayments:
         return PaymentPage(
             last_sequence=response.entries[-1].sequence if response.entries else sequence,
             payments=tuple(ReceivedPayment(e.payment_id, e.order_id) for e in succeeded),
-            is_full=len(response.entries) == _FEED_PAGE_SIZE,
+            is_last=len(response.entries) < _FEED_PAGE_SIZE,
         )
 
     def answers(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from order_service.application.ports import PaymentPage, ReceivedPayment, Unsettled
+from order_service.application.ports import PaymentPage, Queue, ReceivedPayment, Unsettled
 from order_service.storage.tables import orders, payment_feed, payment_inbox
 from service_kit.database import insert_or_ignore
 from service_kit.due import is_due, next_try
@@ -29,11 +29,11 @@ class StoredInbox:
         """Read the cursor."""
         return int(self._connection.execute(_sequence).scalar_one())
 
-    def receive(self, page: PaymentPage, *, after: int, now: datetime) -> None:
+    def receive(self, page: PaymentPage, *, after: int, now: datetime) -> bool:
         """Move the cursor and insert what orders lack, together or not at all."""
         cursor = self._connection.execute(_sequence.with_for_update()).scalar_one()
         if cursor != after:
-            return
+            return False
         for payment in self._unpaid(page.payments):
             values = {
                 "payment_id": payment.payment_id,
@@ -42,6 +42,7 @@ class StoredInbox:
             }
             insert_or_ignore(self._connection, payment_inbox, values)
         self._connection.execute(sa.update(payment_feed).values(sequence=page.last_sequence))
+        return True
 
     def waiting(self, now: datetime) -> bool:
         """Say whether there is something to take."""
@@ -92,6 +93,13 @@ class StoredInbox:
             )
             for row in self._connection.execute(query)
         ]
+
+    def queue(self) -> Queue:
+        """Count the unapplied payments and find the oldest."""
+        received_at = payment_inbox.c.received_at
+        oldest = sa.func.min(received_at, type_=received_at.type)
+        query = sa.select(sa.func.count(), oldest).where(_unapplied)
+        return Queue(*self._connection.execute(query).one())
 
     def _unpaid(self, payments: Sequence[ReceivedPayment]) -> list[ReceivedPayment]:
         # Most payments are made through their orders, which have them by the time they are told

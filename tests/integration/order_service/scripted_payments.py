@@ -267,7 +267,7 @@ class ScriptedPayments:
         ]
         page = tuple(self._history[sequence : sequence + 100])
         last = sequence + len(page)
-        return PaymentPage(last_sequence=last, payments=page, is_full=len(page) == 100)
+        return PaymentPage(last_sequence=last, payments=page, is_last=len(page) < 100)
 
     def answers(self) -> bool:
         """See the port."""
