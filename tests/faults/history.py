@@ -130,13 +130,22 @@ class History:
 
     def send(self, channel: grpc.Channel, request: Request, *, timeout: float = 20) -> Call:
         """Send a request once, and record what came of it."""
+        return self.exchange(channel, request, timeout=timeout)[0]
+
+    def exchange(
+        self, channel: grpc.Channel, request: Request, *, timeout: float = 20
+    ) -> tuple[Call, Any]:
+        """Send a request once and record it; return the response too, None if there is none."""
         caller = request.caller.with_metadata(("x-trace-id", request.trace_id))
         client = Client(channel, request.service, caller)
+        response: Any = None
         invoked = time.monotonic()
         try:
-            outcome = answered(client.send(request.rpc, request.body, timeout=timeout))
+            answer = client.send(request.rpc, request.body, timeout=timeout)
         except grpc.RpcError as error:
             outcome = not_answered(error)
+        else:
+            outcome, response = answered(answer), answer.message
         call = Call(
             client=threading.current_thread().name,
             request=request,
@@ -145,7 +154,7 @@ class History:
             outcome=outcome,
         )
         self.record(call)
-        return call
+        return call, response
 
     def record(self, call: Call) -> None:
         """Keep a call that was made otherwise."""
