@@ -130,7 +130,7 @@ class Service:
         """Wait until the process has ended, and say how: a negative signal or an exit code."""
         give_up_at = time.monotonic() + seconds
         while (status := self._zygote.ended(self._pid)) is None:
-            assert time.monotonic() < give_up_at, f"{self.module} is still alive"
+            assert time.monotonic() < give_up_at, f"{self.module} lives:\n{self.log_tail()}"
             time.sleep(_POLL_SECONDS)
         return status
 

@@ -56,7 +56,7 @@ TRANSACTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "ForgetKeys.__call__": "keys",
         "ProcessPayment.__call__": "intent",
         "RefundPayment.__call__": "intent",
-        "ResolvePayment.__call__": "void",
+        "ResolvePayment.__call__": "find",
         "SealOrder.__call__": "seal",
         "AskAgain._ask_about_payment": "take",
         "AskAgain._ask_about_refund": "take",

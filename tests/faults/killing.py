@@ -74,7 +74,11 @@ class Killing:
         check_aftermath(self.cluster.books, self.history.calls, self._figures)
 
     def _expect_death(self, victim: Service, point: str) -> None:
-        status = victim.wait_for_end(_DIES_WITHIN_SECONDS)
+        try:
+            status = victim.wait_for_end(_DIES_WITHIN_SECONDS)
+        except AssertionError as error:
+            error.add_note(f"never reached {point}")
+            raise
         assert status == -signal.SIGKILL, victim.log_tail()
         assert victim.orders.died_at == point
         self._figures.add("kills, named points")
