@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from tests.faults.figures import Figures, collected, lines, missing, write_report
+from tests.faults.forked import Zygote, loaded_zygotes
 from tests.servers.fixtures import run_folder
 
 SEED: Final = "FAULTS_SEED"
@@ -43,6 +44,13 @@ def figures(pytestconfig: pytest.Config) -> Iterator[Figures]:
     figures = Figures()
     yield figures
     figures.save(run_folder(pytestconfig) / _FIGURES / f"{os.getpid()}.json")
+
+
+@pytest.fixture(scope="session")
+def zygotes() -> Iterator[dict[str, Zygote]]:
+    """Both services, loaded, to start processes from."""
+    with loaded_zygotes() as started:
+        yield started
 
 
 @pytest.fixture
