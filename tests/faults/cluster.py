@@ -73,6 +73,7 @@ def running_cluster(
         settings = {
             "PAYMENT_SERVICE_DATABASE_URL": urls.payments,
             "PAYMENT_SERVICE_PORT": str(port),
+            "PAYMENT_SERVICE_METRICS_PORT": "off",
         }
         return service("payment_service", number, port, settings)
 
@@ -82,6 +83,7 @@ def running_cluster(
             "ORDER_SERVICE_DATABASE_URL": urls.orders,
             "ORDER_SERVICE_PORT": str(port),
             "ORDER_SERVICE_PAYMENT_TARGET": f"127.0.0.1:{payment_port}",
+            "ORDER_SERVICE_METRICS_PORT": "off",
         }
         return service("order_service", number, port, settings)
 

@@ -50,7 +50,7 @@ TRANSACTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "Once.change": "change",
         "PaymentOperations._run": "intent",
         "SettleLeftBehind._take": "take",
-        "ReadPayments.__call__": "page",
+        "ReadPayments._keep": "page",
         "ApplyPayments.__call__": "take",
         "ApplyPayments._apply": "apply",
         "ForgetKeys.__call__": "keys",
