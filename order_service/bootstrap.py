@@ -1,5 +1,7 @@
 """The order service, put together from top to bottom."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -13,6 +15,7 @@ from order_service.application.get_order import GetOrder
 from order_service.application.list_order_audit_entries import ListOrderAuditEntries
 from order_service.application.list_orders import ListOrders
 from order_service.application.mark_order_paid import MarkOrderPaid
+from order_service.application.needs_human import NeedsHuman
 from order_service.application.once import Once
 from order_service.application.pay_order import PayOrder
 from order_service.application.payment_operations import PaymentOperations
@@ -115,3 +118,10 @@ def build(
         insecure=settings.insecure,
         reflection=settings.reflection,
     )
+
+
+@contextmanager
+def needs_human(settings: Settings) -> Iterator[NeedsHuman]:
+    """Open what lists the operations and payments that wait for a person."""
+    with closing(Database(settings.effective_database_url(), pool_size=1)) as database:
+        yield NeedsHuman(store=SqlStore(database), clock=SystemClock())

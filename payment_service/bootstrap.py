@@ -1,5 +1,7 @@
 """The payment service, put together from top to bottom."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -7,11 +9,13 @@ from payment_service.application.ask_again import AskAgain
 from payment_service.application.get_payment import GetPayment
 from payment_service.application.list_payment_audit_entries import ListPaymentAuditEntries
 from payment_service.application.list_payments import ListPayments
+from payment_service.application.needs_human import NeedsHuman
 from payment_service.application.ports import Gateway
 from payment_service.application.process_payment import ProcessPayment
 from payment_service.application.refund_payment import RefundPayment
 from payment_service.application.resolve_payment import ResolvePayment
 from payment_service.application.seal_order import SealOrder
+from payment_service.application.settle_by_hand import SettleByHand
 from payment_service.application.settlement import Settlement
 from payment_service.config import Settings
 from payment_service.gateways.simulated import SimulatedGateway
@@ -27,7 +31,7 @@ from service_kit.database import Database
 from service_kit.idempotency.memory import reply_memory
 from service_kit.interceptors.calls import CallInterceptor
 from service_kit.paging import PageTokens
-from service_kit.secrets import load_secret, private_folder
+from service_kit.secrets import SecretKey, load_secret, private_folder
 from service_kit.server import Server, Service
 from service_kit.workers import Task, Workers
 
@@ -58,16 +62,9 @@ def build(
     probe = Database(settings.effective_database_url(), pool_size=1)
     closers = [memory.close, database.close, probe.close]
 
-    tickets = TicketReader(secret.derive(KEY_PURPOSE))
-    codec = Codec(read_ticket=tickets.read, page_tokens=PageTokens(secret.derive("payment-pages")))
+    codec = _codec(secret)
     if gateway is None:
-        ledger_file = settings.effective_gateway_ledger()
-        private_folder(ledger_file.parent)
-        simulated = SimulatedGateway(
-            ledger=SimulatedLedger(ledger_file),
-            slow_seconds=settings.gateway_slow_seconds,
-            clock=clock,
-        )
+        simulated = _simulated_gateway(settings, clock)
         closers.insert(0, simulated.close)
         gateway = simulated
 
@@ -76,7 +73,7 @@ def build(
         gateway=gateway,
         replies=codec,
         clock=clock,
-        key_age_max=timedelta(hours=settings.gateway_key_max_age_hours),
+        key_age_max=_key_age_max(settings),
     )
     servicer = PaymentServicer(
         codec=codec,
@@ -119,3 +116,51 @@ def build(
         insecure=settings.insecure,
         reflection=settings.reflection,
     )
+
+
+@contextmanager
+def needs_human(settings: Settings) -> Iterator[NeedsHuman]:
+    """Open what lists the payments and refunds that wait for a person."""
+    with _store(settings) as store:
+        yield NeedsHuman(store=store, clock=SystemClock(), key_age_max=_key_age_max(settings))
+
+
+@contextmanager
+def settle_by_hand(settings: Settings) -> Iterator[SettleByHand]:
+    """Open what ends them on a person's word. Raises SecretUnusable."""
+    clock = SystemClock()
+    codec = _codec(load_secret(settings))
+    with _store(settings) as store, closing(_simulated_gateway(settings, clock)) as gateway:
+        settlement = Settlement(
+            store=store,
+            gateway=gateway,
+            replies=codec,
+            clock=clock,
+            key_age_max=_key_age_max(settings),
+        )
+        yield SettleByHand(store=store, settlement=settlement)
+
+
+@contextmanager
+def _store(settings: Settings) -> Iterator[SqlStore]:
+    with closing(Database(settings.effective_database_url(), pool_size=1)) as database:
+        yield SqlStore(database)
+
+
+def _codec(secret: SecretKey) -> Codec:
+    tickets = TicketReader(secret.derive(KEY_PURPOSE))
+    return Codec(read_ticket=tickets.read, page_tokens=PageTokens(secret.derive("payment-pages")))
+
+
+def _simulated_gateway(settings: Settings, clock: Clock) -> SimulatedGateway:
+    ledger_file = settings.effective_gateway_ledger()
+    private_folder(ledger_file.parent)
+    return SimulatedGateway(
+        ledger=SimulatedLedger(ledger_file),
+        slow_seconds=settings.gateway_slow_seconds,
+        clock=clock,
+    )
+
+
+def _key_age_max(settings: Settings) -> timedelta:
+    return timedelta(hours=settings.gateway_key_max_age_hours)

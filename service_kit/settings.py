@@ -115,6 +115,7 @@ def _secret_key_file(value: Path | None) -> Path | None:
 
 
 Port = Annotated[int, BeforeValidator(_port)]
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
 class ServiceSettings(BaseSettings):
@@ -147,7 +148,7 @@ class ServiceSettings(BaseSettings):
         "true or false",
     )
     threads: int = setting(64, "Calls served at the same time", "1 to 1000", ge=1, le=1000)
-    database_url: Annotated[str, AfterValidator(_database_url)] = setting(
+    database_url: DatabaseUrl = setting(
         "",
         "Database; empty: an SQLite file in CHECKOUT_DATA_DIR",
         "sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE",
@@ -204,11 +205,7 @@ class ServiceSettings(BaseSettings):
 
     def effective_database_url(self) -> str:
         """Return the URL of the database, the embedded one included."""
-        if self.database_url:
-            return self.database_url
-        return sa.URL.create(
-            "sqlite", database=str(self.data_dir / self.database_file)
-        ).render_as_string()
+        return self.database_url or embedded_database_url(self.data_dir / self.database_file)
 
     def json_logs(self) -> bool | None:
         """Say whether to log JSON; None leaves it to the stream."""
@@ -238,6 +235,11 @@ class ServiceSettings(BaseSettings):
                 f" or name a file in {name('secret_key_file')}"
             )
         return mistakes
+
+
+def embedded_database_url(file: Path) -> str:
+    """Return the URL of an SQLite file."""
+    return sa.URL.create("sqlite", database=str(file)).render_as_string()
 
 
 def load(cls: type[S], **given: Any) -> S:

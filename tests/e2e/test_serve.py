@@ -13,8 +13,8 @@ import pytest
 
 from deploy.processes import ROOT, without_settings
 from tests.checkout import SECRET
-from tests.e2e.real_checkout import eventually
 from tests.servers.postgres import PostgresServer
+from tests.waiting import eventually
 
 
 class TestServe:

@@ -24,7 +24,10 @@ from tests.integration.order_service.scripted_payments import Crash
 from tests.integration.order_service.test_operations_left_behind import crash
 from tests.unit.order_service.builders import eur
 
-NEVER_PAID = {"customer": {"customer_id": "bob"}, "amount": {"amount": eur(1)}}
+NEVER_PAID: dict[str, dict[str, Any]] = {
+    "customer": {"customer_id": "bob"},
+    "amount": {"amount": eur(1)},
+}
 
 
 def cursor(desk: Desk) -> int:
@@ -103,7 +106,7 @@ class TestPaymentMadeDirectly:
 
     @pytest.mark.parametrize("wrong", NEVER_PAID.values(), ids=NEVER_PAID)
     def test_of_another_customer_or_amount_is_left_to_a_person(
-        self, background: Background, wrong: dict[str, object]
+        self, background: Background, wrong: dict[str, Any]
     ) -> None:
         desk = background.desk
         order = desk.place()

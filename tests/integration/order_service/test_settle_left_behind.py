@@ -78,7 +78,7 @@ class TestSettleLeftBehind:
 
         assert not background.settle()
 
-        assert background.pending(order)
+        assert desk.order(order.id).pending is not None
         assert desk.payments.asked("resolve") == []
 
     def test_asks_again_later_and_later_while_the_outcome_is_unknown(
