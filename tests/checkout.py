@@ -193,10 +193,10 @@ def running_checkout(
     }
     shared |= {k: v for k, v in settings.items() if not k.startswith(("order_", "payment_"))}
     payment_settings = payment_service.config.Settings(
-        **shared, database_url=payment_url, **_own(settings, "payment_")
+        **(shared | {"database_url": payment_url} | _own(settings, "payment_"))
     )
     order_settings = order_service.config.Settings(
-        **shared, database_url=order_url, **_own(settings, "order_")
+        **(shared | {"database_url": order_url} | _own(settings, "order_"))
     )
     if migrate:
         migrate_orders(order_settings.effective_database_url())

@@ -10,9 +10,12 @@ import grpc
 
 from tests.checkout import Checkout
 from tests.client import PAYMENT_SERVICE_NAME
+from tests.faults.aftermath import Books, check_aftermath
+from tests.faults.figures import Figures
 from tests.faults.history import Answered, Call, History, Refused, Request
 from tests.faults.proxy import Proxy
 from tests.system.checkouts import Checkouts
+from tests.system.verifying import verified
 
 # Long enough for the payment service to be asked, short enough to wait for in vain.
 CALL_SECONDS: Final = 1.6
@@ -72,6 +75,11 @@ class Lines:
         for proxy in self.proxies.values():
             proxy.heal()
 
+    def check(self, figures: Figures) -> None:
+        """Mend every line, wait until everything is settled, and compare all sources."""
+        self.heal()
+        check(self.checkout, self.history, figures)
+
 
 def is_final(call: Call) -> bool:
     """Say whether the same request would get the same answer for ever."""
@@ -79,24 +87,31 @@ def is_final(call: Call) -> bool:
     return isinstance(outcome, Answered) or (isinstance(outcome, Refused) and outcome.final)
 
 
+def check(checkout: Checkout, history: History, figures: Figures) -> None:
+    """Wait until everything is settled, and compare the databases, the ledger and the history."""
+    books = Books(
+        order_database=checkout.order_database,
+        payment_database=checkout.payment_database,
+        ledger=checkout.payment_settings.effective_gateway_ledger(),
+    )
+    check_aftermath(books, history.calls, figures)
+    assert list(verified(checkout).violations) == []
+
+
 @contextmanager
 def breakable(
     checkouts: Checkouts, database: str, *, seed: int, **settings: Any
 ) -> Iterator[Lines]:
-    """Run a checkout with a proxy on each of its lines."""
+    """Run a checkout with workers, and a proxy on each of its lines."""
+    settings.setdefault("background_work", True)
+    settings.setdefault("payment_gateway_slow_seconds", _SLOW_SECONDS)
     with ExitStack() as stack:
         proxies = {name: stack.enter_context(Proxy()) for name in (CALLERS, DIRECT, SERVICES)}
-        defaults = {"background_work": True, "payment_gateway_slow_seconds": _SLOW_SECONDS}
-        checkout = stack.enter_context(
-            checkouts.running(
-                database,
-                order_payment_target=proxies[SERVICES].address,
-                **(defaults | settings),
-            )
-        )
+        target = {"order_payment_target": proxies[SERVICES].address}
+        checkout = stack.enter_context(checkouts.running(database, **target, **settings))
         proxies[SERVICES].lead_to(checkout.payment_server.address)
         proxies[DIRECT].lead_to(checkout.payment_server.address)
         proxies[CALLERS].lead_to(checkout.order_server.address)
-        lines = Lines(checkout, proxies, Random(seed))  # noqa: S311 - to be repeated
+        lines = Lines(checkout, proxies, Random(seed))  # noqa: S311 - it must repeat itself
         stack.callback(lines.close)
         yield lines

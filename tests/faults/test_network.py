@@ -6,7 +6,6 @@ from typing import Final
 
 import pytest
 
-from tests.faults.aftermath import Books, check_aftermath
 from tests.faults.errands import ERRANDS
 from tests.faults.figures import Figures
 from tests.faults.lines import CALLERS, SERVICES, Lines, breakable, is_final
@@ -26,17 +25,10 @@ def database(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def lines(checkouts: Checkouts, database: str, seed: int, figures: Figures) -> Iterator[Lines]:
-    """A checkout with workers, behind lines that break; checked when the test is over."""
+    """A checkout behind lines that break."""
     with breakable(checkouts, database, seed=seed) as lines:
         yield lines
-        lines.heal()
-        checkout = lines.checkout
-        books = Books(
-            order_database=checkout.order_database,
-            payment_database=checkout.payment_database,
-            ledger=checkout.payment_settings.effective_gateway_ledger(),
-        )
-        check_aftermath(books, lines.history.calls, figures)
+        lines.check(figures)
 
 
 @pytest.fixture
@@ -178,3 +170,18 @@ def test_callers_that_give_up_leave_nothing_undone(
                 call = lines.send(request)
                 count(proxy.struck.is_set() and not is_final(call))
                 proxy.heal()
+
+
+def test_a_connection_that_looks_alive_for_ever_is_given_up(
+    lines: Lines, count: Callable[[int], None]
+) -> None:
+    """Nothing tells the order service that its connection is lost; new ones would be fine."""
+    requests = [errand(lines) for errand in ERRANDS.values()]
+    proxy = lines.proxies[SERVICES]
+    proxy.arm(Fault(Effect.SWALLOW, Way.REQUEST))
+    calls = [lines.send(request) for request in requests]
+    assert proxy.struck.is_set()
+    count(len(calls))
+    proxy.forget_lost_connections()
+    for request in requests:
+        lines.send_until_final(request)
