@@ -17,6 +17,7 @@ import pytest
 from tests.faults.figures import Figures, collected, lines, missing, write_report
 from tests.faults.forked import Zygote, loaded_zygotes
 from tests.servers.fixtures import run_folder
+from tests.system.checkouts import Checkouts
 
 SEED: Final = "FAULTS_SEED"
 # What a whole run has to have done, by the names of its figures.
@@ -59,6 +60,17 @@ def seed(request: pytest.FixtureRequest) -> int:
     seed = int(os.environ.get(SEED) or secrets.randbelow(1_000_000_000))
     request.node.user_properties.append((SEED, seed))
     return seed
+
+
+@pytest.fixture(scope="session")
+def checkouts(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Checkouts:
+    """Starts checkouts over either database."""
+    return Checkouts(
+        postgres=lambda: request.getfixturevalue("postgres_server"),
+        new_folder=lambda: tmp_path_factory.mktemp("checkout"),
+    )
 
 
 @pytest.hookimpl(wrapper=True)
