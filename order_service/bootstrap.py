@@ -111,7 +111,7 @@ def build(
         services=[Service(SERVICE, servicer.add_to)],
         interceptors=[CallInterceptor(contracts=contracts, error_table=ERROR_TABLE)],
         ping=probe.ping,
-        workers=Workers(tasks if settings.background_work else []),
+        workers=Workers(tasks, switched_on=settings.background_work),
         closers=closers,
         threads=settings.threads,
         drain_seconds=settings.drain_seconds,
