@@ -119,16 +119,17 @@ def build(
 
 
 @contextmanager
-def needs_human(settings: Settings) -> Iterator[NeedsHuman]:
+def needs_human(settings: Settings, *, clock: Clock | None = None) -> Iterator[NeedsHuman]:
     """Open what lists the payments and refunds that wait for a person."""
+    clock = clock or SystemClock()
     with _store(settings) as store:
-        yield NeedsHuman(store=store, clock=SystemClock(), key_age_max=_key_age_max(settings))
+        yield NeedsHuman(store=store, clock=clock, key_age_max=_key_age_max(settings))
 
 
 @contextmanager
-def settle_by_hand(settings: Settings) -> Iterator[SettleByHand]:
+def settle_by_hand(settings: Settings, *, clock: Clock | None = None) -> Iterator[SettleByHand]:
     """Open what ends them on a person's word. Raises SecretUnusable."""
-    clock = SystemClock()
+    clock = clock or SystemClock()
     codec = _codec(load_secret(settings))
     with _store(settings) as store, closing(_simulated_gateway(settings, clock)) as gateway:
         settlement = Settlement(
