@@ -30,6 +30,9 @@ SEED: Final = "FAULTS_SEED"
 FLOORS: Final[dict[str, int]] = {
     "races, sqlite": 5_000,
     "races, postgresql": 5_000,
+    "kills, named points": 396,
+    "kills, random": 100,
+    "checkouts": 400,
 }
 
 _BEGAN: Final = pytest.StashKey[float]()
