@@ -17,6 +17,7 @@ from service_kit.health import HealthProbe, HealthService
 from service_kit.logging import get_logger
 from service_kit.reflection import enable as enable_reflection
 from service_kit.settings import is_loopback
+from service_kit.streams import Streams
 from service_kit.workers import Workers
 
 _MILLISECONDS: Final = 1000
@@ -61,7 +62,8 @@ class Server:
     """Serves, tells its health, and drains.
 
     `ping` returns if the database answers and raises if it does not. `workers` run while it
-    serves. `closers` run last, after the calls that may need what they close.
+    serves. The drain ends `streams` at once. `closers` run last, after the calls that may need
+    what they close.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Server:
         interceptors: Sequence[grpc.ServerInterceptor],
         ping: Callable[[], None],
         workers: Workers | None = None,
+        streams: Streams | None = None,
         closers: Sequence[Callable[[], None]] = (),
         threads: int = 64,
         drain_seconds: float = 10.0,
@@ -86,6 +89,7 @@ class Server:
         self._host = "127.0.0.1" if host == "localhost" else host
         self.port = port
         self._workers = workers or Workers([])
+        self._streams = streams or Streams(limit=0)
         self._closers = closers
         self._drain_seconds = drain_seconds
         self._log = get_logger()
@@ -123,10 +127,12 @@ class Server:
         self._probe.stop()
         ended = self._server.stop(grace=self._drain_seconds)
         self._log.info("draining", address=self.address)
+        self._streams.drain()
         # Both at once: what a worker has begun may take as long as a call.
         self._workers.stop(self._drain_seconds)
         ended.wait(self._drain_seconds + _CANCELLED_SECONDS)
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._streams.close()
         closers, self._closers = self._closers, ()
         for close in closers:
             close()
