@@ -18,7 +18,7 @@ ARGS ?=
 # this checkout, which may contain a space.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-CODE := $(wildcard order_service payment_service service_kit tests specs deploy)
+CODE := $(wildcard order_service payment_service service_kit tests specs deploy bench)
 RELEASED := proto/released/v1.binpb
 
 .PHONY: help
@@ -132,6 +132,16 @@ faults: setup ## Attack running services the way reality does, and check that no
 .PHONY: cov
 cov: setup ## Show the coverage of the last test run, with the missing lines
 	@python -m coverage report --show-missing --skip-covered
+
+.PHONY: faults-selftest
+faults-selftest: setup ## Plant bugs in copies of the source, and see which part of the attack finds each
+	@python -m tests.faults.selftest $(if $(ARGS),-k "$(ARGS)")
+
+##@ Measurements
+
+.PHONY: bench-happy-path
+bench-happy-path: setup ## What a call costs now, beside an earlier commit: AGAINST=COMMIT
+	@python -m bench.happy_path --against $(or $(AGAINST),HEAD)
 
 ##@ Running
 

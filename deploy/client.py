@@ -17,7 +17,8 @@ Q = TypeVar("Q", bound=Message)
 R = TypeVar("R", bound=Message)
 
 _TIMEOUT_SECONDS: Final = 20
-_PATIENCE_SECONDS: Final = 5
+# Longer than a service waits for a call that died with its process.
+_PATIENCE_SECONDS: Final = 10
 _PAUSE_SECONDS: Final = 0.1
 # A detail can be unpacked once the file that describes it is imported.
 _DETAIL_FILES: Final = (error_details_pb2, checkout_error_details_pb2)
@@ -72,6 +73,12 @@ class Refused(Exception):
         return str(self.facts("ErrorInfo").get("reason", ""))
 
     @property
+    def is_passing(self) -> bool:
+        """Whether the same request may be answered otherwise in a moment."""
+        is_aborted = self.code is grpc.StatusCode.ABORTED and bool(self.facts("RetryInfo"))
+        return is_aborted or self.code is grpc.StatusCode.UNAVAILABLE
+
+    @property
     def metadata(self) -> dict[str, str]:
         """The facts beside the reason."""
         metadata: dict[str, str] = self.facts("ErrorInfo").get("metadata", {})
@@ -95,10 +102,11 @@ class Refused(Exception):
 
 # Generic in its stubs only.
 def call(rpc: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, caller: Caller) -> Answer[R]:
-    """Send the request as the caller, for some seconds again while the answer is UNAVAILABLE.
+    """Send the request as the caller, for some seconds again while the answer does not last.
 
     The contract says so, and the idempotency key makes it safe: a service that has just started
-    may not have found the other one yet. Raises Refused.
+    may not have found the other one yet, or may still believe that an earlier call is running.
+    Raises Refused.
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
@@ -108,7 +116,7 @@ def call(rpc: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, caller: Caller) 
             )
         except grpc.RpcError as error:
             refused = Refused(error)
-            if refused.code is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+            if not refused.is_passing or time.monotonic() > deadline:
                 raise refused from None
             time.sleep(_PAUSE_SECONDS)
         else:

@@ -51,14 +51,21 @@ class ServiceProcess:
     """`python -m MODULE serve` at a fixed address; it may be ended and started again.
 
     `variables` is its whole environment. Its output is added to the file `log`, or goes where
-    this process's output goes.
+    this process's output goes. `metrics` is where Prometheus reads, if that is known.
     """
 
     def __init__(
-        self, module: str, *, address: str, variables: Mapping[str, str], log: Path | None = None
+        self,
+        module: str,
+        *,
+        address: str,
+        variables: Mapping[str, str],
+        log: Path | None = None,
+        metrics: str = "",
     ) -> None:
         self.module = module
         self.address = address
+        self.metrics = metrics
         self._variables = dict(variables)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -96,6 +103,21 @@ class ServiceProcess:
             # Ctrl-C in a terminal reaches whoever started the pair, and ends both in order.
             process_group=0,
         )
+
+    def command(self, *arguments: str) -> str:
+        """Run another command of the service with the same settings, and return its output."""
+        done = subprocess.run(
+            [sys.executable, "-m", self.module, *arguments],
+            cwd=ROOT,
+            env=self._variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=START_SECONDS,
+        )
+        return done.stdout.strip()
 
     def wait_until_serving(self, timeout_seconds: float = START_SECONDS) -> None:
         """Wait for its health to be SERVING. Raises NotServing."""
@@ -168,6 +190,9 @@ class Pair:
             "ORDER_SERVICE_PORT": str(order_port),
             "ORDER_SERVICE_PAYMENT_TARGET": f"127.0.0.1:{payment_port}",
             "PAYMENT_SERVICE_PORT": str(payment_port),
+            # Any free one: the log tells which.
+            "ORDER_SERVICE_METRICS_PORT": "0",
+            "PAYMENT_SERVICE_METRICS_PORT": "0",
             **(variables or {}),
         }
         self.ledger = folder / "gateway.db"

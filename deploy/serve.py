@@ -57,16 +57,22 @@ def _migrate(module: str) -> int:
 
 
 def _processes(settings: Mapping[str, ServiceSettings]) -> list[ServiceProcess]:
-    variables, addresses = dict(os.environ), {}
+    variables, addresses, metrics = dict(os.environ), {}, dict[str, str]()
     for module, its in settings.items():
         port = its.port or free_ports(1)[0]
         variables[its.variable("port")] = str(port)
         host = _ANY_ADDRESS.get(its.host, its.host)
         addresses[module] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if its.metrics_port is not None:
+            port = its.metrics_port or free_ports(1)[0]
+            variables[its.variable("metrics_port")] = str(port)
+            metrics[module] = f"http://127.0.0.1:{port}/metrics"
     target = order_service.config.Settings.variable("payment_target")
     variables.setdefault(target, addresses["payment_service"])
     return [
-        ServiceProcess(module, address=address, variables=variables)
+        ServiceProcess(
+            module, address=address, variables=variables, metrics=metrics.get(module, "")
+        )
         for module, address in addresses.items()
     ]
 
@@ -84,6 +90,8 @@ def _keep(processes: list[ServiceProcess]) -> int:
             process.wait_until_serving()
         for process in processes:
             print(f"{process.module:<16} listens on {process.address}", flush=True)
+            if process.metrics:
+                print(f"{'':<16} metrics at {process.metrics}", flush=True)
         print("Ctrl-C ends both.", flush=True)
         ended = events.get()
     except NotServing as error:

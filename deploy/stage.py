@@ -3,6 +3,7 @@
 import json
 import secrets
 import sqlite3
+import time
 from contextlib import closing
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -19,6 +20,10 @@ from deploy.screen import Screen
 
 ALICE: Final = Caller("customer", "alice")
 OLGA: Final = Caller("operations", "olga")
+
+# What a call leaves behind that dies is waited for as long as its caller would have waited.
+_SHORT_SECONDS: Final = 2.5
+_POLL_SECONDS: Final = 0.01
 
 Q = TypeVar("Q", bound=Message)
 R = TypeVar("R", bound=Message)
@@ -87,6 +92,27 @@ class Stage:
             return refused
         fact = f"{method_of(request)} is refused"
         raise Unexpected(fact=fact, expected="a refusal", came="OK")
+
+    def crash_during(
+        self, request: order_service_pb2.PayOrderRequest, order: order_pb2.Order
+    ) -> None:
+        """Kill both services while PayOrder waits for the gateway, and start them again.
+
+        Raises Unexpected if the call is answered all the same.
+        """
+        under_way = self.orders.PayOrder.future(
+            request, metadata=ALICE.metadata, timeout=_SHORT_SECONDS
+        )
+        while not self.taken(order) and not under_way.done():
+            time.sleep(_POLL_SECONDS)
+        for process in self.pair.processes:
+            process.kill()
+        error = under_way.exception()
+        if not isinstance(error, grpc.RpcError):
+            raise Unexpected(fact="PayOrder is cut off", expected="no answer", came=error or "OK")
+        refused = Refused(error)
+        self.screen.refused(method_of(request), refused.code.name, "no answer")
+        self.pair.start()
 
     def place(self, *items: order_service_pb2.NewOrderItem) -> order_pb2.Order:
         """Place an order and show it."""

@@ -19,6 +19,7 @@ SHIRT: Final = order_service_pb2.NewOrderItem(
 
 VISA: Final = "tok_visa"
 MASTERCARD: Final = "tok_mastercard"
+SLOW: Final = "tok_slow"
 EXPIRED_CARD: Final = "tok_chargeDeclinedExpiredCard"
 
 Entry = order_audit_pb2.OrderAuditEntry | payment_audit_pb2.PaymentAuditEntry
@@ -43,10 +44,12 @@ def tell(stage: Stage) -> None:
     click_twice(stage, second)
     try_another_card(stage)
     pay_a_cancelled_order(stage)
+    crash_while_paying(stage)
     give_money_back(stage, order)
     compare_with_the_gateway(stage)
     read_the_history(stage, order)
     follow_the_trace(stage, second)
+    verify_everything(stage)
 
 
 def place_an_order(stage: Stage) -> order_pb2.Order:
@@ -169,6 +172,27 @@ def pay_a_cancelled_order(stage: Stage) -> None:
     stage.expect("the gateway's ledger has no charge", [], stage.taken(order))
 
 
+def crash_while_paying(stage: Stage) -> None:
+    """Kill both services in the middle of a charge, and send the same request again."""
+    stage.screen.step("A crash: kill -9 of both services while the gateway takes its time")
+    order = stage.place(MUGS)
+    request = _pay(order, SLOW)
+    stage.crash_during(request, order)
+    stage.expect(
+        "the gateway had taken the money, neither service had written it down",
+        [2500],
+        stage.taken(order),
+    )
+    answer = stage.call(stage.orders.PayOrder, request)
+    stage.show("PayOrder", answer.message.order, "paid")
+    stage.expect("the gateway's ledger still has one charge", [2500], stage.taken(order))
+    stage.expect(
+        "the order has one payment and says so once",
+        ["order_created", "order_paid"],
+        _events(_order_entries(stage, order)),
+    )
+
+
 def give_money_back(stage: Stage, order: order_pb2.Order) -> None:
     """Refund a part of the order, then the rest."""
     stage.screen.step("Olga gives back a part, then the rest")
@@ -199,7 +223,7 @@ def compare_with_the_gateway(stage: Stage) -> None:
             for order in orders
         ],
     )
-    stage.expect("all four orders are there", 4, len(orders))
+    stage.expect("all five orders are there", 5, len(orders))
     owed = {o.id: o.total_amount.minor_units if status_of(o) == "paid" else 0 for o in orders}
     stage.expect("the gateway keeps the money of the paid ones, and no other", owed, kept)
 
@@ -244,6 +268,14 @@ def follow_the_trace(stage: Stage, paid: PaidInOneCall) -> None:
         stage.was_logged(stage.pair.payment, "ProcessPayment", trace_id),
     ]
     stage.expect("so have both logs", [True, True], logged)
+
+
+def verify_everything(stage: Stage) -> None:
+    """Hold both databases against the ledger with the command that operators have."""
+    stage.screen.step("Every guarantee, checked against both databases and the gateway's ledger")
+    told = stage.pair.order.command("verify")
+    stage.screen.facts([("python -m order_service verify", told)])
+    stage.expect("nothing is paid twice, nothing is lost", "0 violations in 5 orders", told)
 
 
 def _pay(order: order_pb2.Order, token: str) -> order_service_pb2.PayOrderRequest:

@@ -1,9 +1,10 @@
-"""python -m order_service: serve, or migrate the database."""
+"""python -m order_service: serve, migrate the database, and what an operator asks."""
 
 import sys
 from typing import Final
 
 from order_service.bootstrap import MIGRATIONS, build
+from order_service.commands import COMMANDS
 from order_service.config import Settings
 from order_service.rpc.servicer import SERVICE
 from service_kit.command_line import Program
@@ -15,6 +16,7 @@ PROGRAM: Final = Program(
     settings=Settings,
     build=build,
     migrations=MIGRATIONS,
+    commands=COMMANDS,
 )
 
 if __name__ == "__main__":

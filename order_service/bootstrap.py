@@ -1,10 +1,13 @@
 """The order service, put together from top to bottom."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Final
 
 from order_service.application.apply_payments import ApplyPayments
 from order_service.application.archive_order import ArchiveOrder
+from order_service.application.backlog import Backlog
 from order_service.application.cancel_order import CancelOrder
 from order_service.application.create_order import CreateOrder
 from order_service.application.forget_keys import ForgetKeys
@@ -13,6 +16,7 @@ from order_service.application.get_order import GetOrder
 from order_service.application.list_order_audit_entries import ListOrderAuditEntries
 from order_service.application.list_orders import ListOrders
 from order_service.application.mark_order_paid import MarkOrderPaid
+from order_service.application.needs_human import NeedsHuman
 from order_service.application.once import Once
 from order_service.application.pay_order import PayOrder
 from order_service.application.payment_operations import PaymentOperations
@@ -25,6 +29,7 @@ from order_service.application.watch_order_events import HEARTBEAT_SECONDS, Watc
 from order_service.config import Settings
 from order_service.gateways.payments import GrpcPayments, open_channel
 from order_service.gateways.tickets import KEY_PURPOSE, ticket_signer
+from order_service.metrics import FEED_LAG, STORED_GAUGES, stored_numbers
 from order_service.rpc.codec import Codec
 from order_service.rpc.errors import ERROR_TABLE
 from order_service.rpc.servicer import SERVICE, OrderServicer, UseCases
@@ -36,6 +41,8 @@ from service_kit.contract.method_contracts import method_contracts
 from service_kit.database import Database
 from service_kit.idempotency.memory import reply_memory
 from service_kit.interceptors.calls import CallInterceptor
+from service_kit.metrics.exposition import exposition
+from service_kit.metrics.server_metrics import ServerMetrics
 from service_kit.paging import PageTokens
 from service_kit.secrets import load_secret
 from service_kit.server import Server, Service
@@ -74,7 +81,9 @@ def build(
     )
     # Of its own, so that a busy pool does not pass for a database that is gone.
     probe = Database(settings.effective_database_url(), pool_size=1)
-    closers = [memory.close, database.close, probe.close]
+    # Likewise, so that whoever reads the metrics takes no connection away from the calls.
+    gauges = Database(settings.effective_database_url(), pool_size=1)
+    closers = [memory.close, database.close, probe.close, gauges.close]
 
     sign_ticket = ticket_signer(secret.derive(KEY_PURPOSE))
     codec = Codec(sign_ticket=sign_ticket, page_tokens=PageTokens(secret.derive("order-pages")))
@@ -108,31 +117,60 @@ def build(
             ),
         ),
     )
-    follow = Task("follow-history", head, pause_seconds=_FOLLOW_SECONDS)
+    read_payments = ReadPayments(store=store, payments=payments, clock=clock)
     tasks = [
         Task(
             "settle-left-behind",
             SettleLeftBehind(store=store, payments=payments, settlement=settlement, clock=clock),
             threads=2,
         ),
-        Task("read-payments", ReadPayments(store=store, payments=payments, clock=clock)),
+        Task("read-payments", read_payments),
         Task("apply-payments", ApplyPayments(store=store, payments=payments, clock=clock)),
         Task("forget-keys", ForgetKeys(store=store, clock=clock), pause_seconds=60),
     ]
+    # Following is no background work: watchers wait for it.
+    follow = Task("follow-history", head, pause_seconds=_FOLLOW_SECONDS)
+    tasks = [follow, *(tasks if settings.background_work else [])]
+    gauges_store = SqlStore(gauges)
+    metrics = ServerMetrics(
+        service="order-service",
+        contracts=contracts.values(),
+        error_table=ERROR_TABLE,
+        workers=[task.name for task in tasks],
+        gauges=STORED_GAUGES,
+        read=stored_numbers(
+            Backlog(store=gauges_store, clock=clock), NeedsHuman(store=gauges_store, clock=clock)
+        ),
+    )
+    if settings.background_work:
+        metrics.add(*FEED_LAG, read_payments.lag_seconds)
     return Server(
         host=settings.host,
         port=settings.port,
         services=[Service(SERVICE, servicer.add_to)],
         interceptors=[
-            CallInterceptor(contracts=contracts, error_table=ERROR_TABLE, streams=streams)
+            metrics.calls.in_progress,
+            CallInterceptor(
+                contracts=contracts,
+                error_table=ERROR_TABLE,
+                streams=streams,
+                observe=metrics.calls.observe,
+            ),
         ],
         ping=probe.ping,
-        # Watching is no background work: callers wait for it.
-        workers=Workers([follow, *(tasks if settings.background_work else [])]),
+        workers=Workers(tasks, observe=metrics.workers.observe),
         streams=streams,
+        metrics=exposition(metrics.registry, settings),
         closers=closers,
         threads=settings.threads,
         drain_seconds=settings.drain_seconds,
         insecure=settings.insecure,
         reflection=settings.reflection,
     )
+
+
+@contextmanager
+def needs_human(settings: Settings) -> Iterator[NeedsHuman]:
+    """Open what lists the operations and payments that wait for a person."""
+    with closing(Database(settings.effective_database_url(), pool_size=1)) as database:
+        yield NeedsHuman(store=SqlStore(database), clock=SystemClock())

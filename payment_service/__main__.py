@@ -1,9 +1,10 @@
-"""python -m payment_service: serve, or migrate the database."""
+"""python -m payment_service: serve, migrate the database, and what an operator decides."""
 
 import sys
 from typing import Final
 
 from payment_service.bootstrap import MIGRATIONS, build
+from payment_service.commands import COMMANDS
 from payment_service.config import Settings
 from payment_service.gateways.simulated_tokens import TOKENS
 from payment_service.rpc.servicer import SERVICE
@@ -18,6 +19,7 @@ PROGRAM: Final = Program(
     settings=Settings,
     build=build,
     migrations=MIGRATIONS,
+    commands=COMMANDS,
     notes="payment tokens of the simulated gateway:\n\n"
     + "\n".join(f"{name:<{_WIDTH}}  {token.description}" for name, token in TOKENS.items()),
 )

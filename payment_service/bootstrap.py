@@ -1,22 +1,28 @@
 """The payment service, put together from top to bottom."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Final
 
 from payment_service.application.ask_again import AskAgain
+from payment_service.application.backlog import Backlog
 from payment_service.application.get_payment import GetPayment
 from payment_service.application.list_payment_audit_entries import ListPaymentAuditEntries
 from payment_service.application.list_payments import ListPayments
+from payment_service.application.needs_human import NeedsHuman
 from payment_service.application.ports import Gateway
 from payment_service.application.process_payment import ProcessPayment
 from payment_service.application.refund_payment import RefundPayment
 from payment_service.application.resolve_payment import ResolvePayment
 from payment_service.application.seal_order import SealOrder
+from payment_service.application.settle_by_hand import SettleByHand
 from payment_service.application.settlement import Settlement
 from payment_service.config import Settings
 from payment_service.gateways.simulated import SimulatedGateway
 from payment_service.gateways.simulated_ledger import SimulatedLedger
 from payment_service.gateways.tickets import KEY_PURPOSE, TicketReader
+from payment_service.metrics import STORED_GAUGES, stored_numbers
 from payment_service.rpc.codec import Codec
 from payment_service.rpc.errors import ERROR_TABLE
 from payment_service.rpc.servicer import SERVICE, PaymentServicer, UseCases
@@ -26,8 +32,10 @@ from service_kit.contract.method_contracts import method_contracts
 from service_kit.database import Database
 from service_kit.idempotency.memory import reply_memory
 from service_kit.interceptors.calls import CallInterceptor
+from service_kit.metrics.exposition import exposition
+from service_kit.metrics.server_metrics import ServerMetrics
 from service_kit.paging import PageTokens
-from service_kit.secrets import load_secret, private_folder
+from service_kit.secrets import SecretKey, load_secret, private_folder
 from service_kit.server import Server, Service
 from service_kit.workers import Task, Workers
 
@@ -56,18 +64,13 @@ def build(
     )
     # Of its own, so that a busy pool does not pass for a database that is gone.
     probe = Database(settings.effective_database_url(), pool_size=1)
-    closers = [memory.close, database.close, probe.close]
+    # Likewise, so that whoever reads the metrics takes no connection away from the calls.
+    gauges = Database(settings.effective_database_url(), pool_size=1)
+    closers = [memory.close, database.close, probe.close, gauges.close]
 
-    tickets = TicketReader(secret.derive(KEY_PURPOSE))
-    codec = Codec(read_ticket=tickets.read, page_tokens=PageTokens(secret.derive("payment-pages")))
+    codec = _codec(secret)
     if gateway is None:
-        ledger_file = settings.effective_gateway_ledger()
-        private_folder(ledger_file.parent)
-        simulated = SimulatedGateway(
-            ledger=SimulatedLedger(ledger_file),
-            slow_seconds=settings.gateway_slow_seconds,
-            clock=clock,
-        )
+        simulated = _simulated_gateway(settings, clock)
         closers.insert(0, simulated.close)
         gateway = simulated
 
@@ -76,7 +79,7 @@ def build(
         gateway=gateway,
         replies=codec,
         clock=clock,
-        key_age_max=timedelta(hours=settings.gateway_key_max_age_hours),
+        key_age_max=_key_age_max(settings),
     )
     servicer = PaymentServicer(
         codec=codec,
@@ -106,16 +109,83 @@ def build(
         Task("ask-about-payments", again.payments, threads=2),
         Task("ask-about-refunds", again.refunds),
     ]
+    if not settings.background_work:
+        tasks = []
+    metrics = ServerMetrics(
+        service="payment-service",
+        contracts=contracts.values(),
+        error_table=ERROR_TABLE,
+        workers=[task.name for task in tasks],
+        gauges=STORED_GAUGES,
+        read=stored_numbers(
+            Backlog(store=SqlStore(gauges), clock=clock),
+            NeedsHuman(store=SqlStore(gauges), clock=clock, key_age_max=_key_age_max(settings)),
+        ),
+    )
     return Server(
         host=settings.host,
         port=settings.port,
         services=[Service(SERVICE, servicer.add_to)],
-        interceptors=[CallInterceptor(contracts=contracts, error_table=ERROR_TABLE)],
+        interceptors=[
+            metrics.calls.in_progress,
+            CallInterceptor(
+                contracts=contracts, error_table=ERROR_TABLE, observe=metrics.calls.observe
+            ),
+        ],
         ping=probe.ping,
-        workers=Workers(tasks if settings.background_work else []),
+        workers=Workers(tasks, observe=metrics.workers.observe),
+        metrics=exposition(metrics.registry, settings),
         closers=closers,
         threads=settings.threads,
         drain_seconds=settings.drain_seconds,
         insecure=settings.insecure,
         reflection=settings.reflection,
     )
+
+
+@contextmanager
+def needs_human(settings: Settings) -> Iterator[NeedsHuman]:
+    """Open what lists the payments and refunds that wait for a person."""
+    with _store(settings) as store:
+        yield NeedsHuman(store=store, clock=SystemClock(), key_age_max=_key_age_max(settings))
+
+
+@contextmanager
+def settle_by_hand(settings: Settings) -> Iterator[SettleByHand]:
+    """Open what ends them on a person's word. Raises SecretUnusable."""
+    clock = SystemClock()
+    codec = _codec(load_secret(settings))
+    with _store(settings) as store, closing(_simulated_gateway(settings, clock)) as gateway:
+        settlement = Settlement(
+            store=store,
+            gateway=gateway,
+            replies=codec,
+            clock=clock,
+            key_age_max=_key_age_max(settings),
+        )
+        yield SettleByHand(store=store, settlement=settlement)
+
+
+@contextmanager
+def _store(settings: Settings) -> Iterator[SqlStore]:
+    with closing(Database(settings.effective_database_url(), pool_size=1)) as database:
+        yield SqlStore(database)
+
+
+def _codec(secret: SecretKey) -> Codec:
+    tickets = TicketReader(secret.derive(KEY_PURPOSE))
+    return Codec(read_ticket=tickets.read, page_tokens=PageTokens(secret.derive("payment-pages")))
+
+
+def _simulated_gateway(settings: Settings, clock: Clock) -> SimulatedGateway:
+    ledger_file = settings.effective_gateway_ledger()
+    private_folder(ledger_file.parent)
+    return SimulatedGateway(
+        ledger=SimulatedLedger(ledger_file),
+        slow_seconds=settings.gateway_slow_seconds,
+        clock=clock,
+    )
+
+
+def _key_age_max(settings: Settings) -> timedelta:
+    return timedelta(hours=settings.gateway_key_max_age_hours)

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic_settings import SettingsConfigDict
 
-from service_kit.settings import Port, ServiceSettings, setting
+from service_kit.settings import Port, PortOrOff, ServiceSettings, setting
 
 
 class Settings(ServiceSettings):
@@ -17,6 +17,13 @@ class Settings(ServiceSettings):
 
     port: Port = setting(
         50052, "Port to listen on", "0 to 65535; 0 takes any free one", ge=0, le=65535
+    )
+    metrics_port: PortOrOff = setting(
+        9452,
+        "Port of 127.0.0.1 where Prometheus reads /metrics",
+        "0 to 65535, or off; 0 takes any free one",
+        ge=0,
+        le=65535,
     )
     gateway_ledger: Path | None = setting(
         None,

@@ -1,4 +1,4 @@
-"""What `python -m SERVICE` understands: serve, and migrate."""
+"""What `python -m SERVICE` understands: serve, migrate, and what a service adds to them."""
 
 import argparse
 import sys
@@ -18,12 +18,34 @@ from service_kit.settings import ServiceSettings, SettingsError, describe, load
 S = TypeVar("S", bound=ServiceSettings)
 
 
+def _no_arguments(_parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Command(Generic[S]):
+    """A command of a service's own.
+
+    `run` gets the settings and the parsed options, answers on standard output and returns the
+    exit code; the log of its process goes to standard error. What it raises ends like the same
+    error of `serve`. It runs only on a database of this version's schema, unless it says that
+    it looks after that itself.
+    """
+
+    name: str
+    help: str
+    run: Callable[[S, argparse.Namespace], int]
+    description: str = ""
+    arguments: Callable[[argparse.ArgumentParser], None] = _no_arguments
+    needs_schema: bool = True
+
+
 @dataclass(frozen=True)
 class Program(Generic[S]):
     """One service as a program.
 
     `module` is what `python -m` runs, `contract` the gRPC service that it serves, `migrations`
-    the package of its schema.
+    the package of its schema, `commands` what it understands besides serve and migrate.
     """
 
     module: str
@@ -33,6 +55,7 @@ class Program(Generic[S]):
     build: Callable[[S], Server]
     migrations: str
     notes: str = ""
+    commands: Sequence[Command[S]] = ()
 
     def run(self, arguments: Sequence[str] | None = None) -> int:
         """Run a command. Returns its exit code: 1 if it failed, 2 for wrong settings."""
@@ -42,9 +65,16 @@ class Program(Generic[S]):
             settings = load(self.settings, **given)
         except SettingsError as error:
             return _failed(f"wrong settings:\n{error}", code=2)
-        logging.configure(self.module.replace("_", "-"), json=settings.json_logs())
+        own = {command.name: command for command in self.commands}.get(options.command)
+        # What a command of its own answers stands on standard output, and nothing else does.
+        stream = sys.stderr.buffer if own else None
+        logging.configure(self.module.replace("_", "-"), json=settings.json_logs(), stream=stream)
         try:
-            return self._migrate(settings) if options.migrate else self._serve(settings)
+            if own:
+                return self._run(own, settings, options)
+            return {"serve": self._serve, "migrate": self._migrate}[options.command](settings)
+        except SettingsError as error:
+            return _failed(f"wrong settings:\n{error}", code=2)
         except (CannotListen, SchemaUnknown, SecretUnusable) as error:
             return _failed(str(error))
         except (StorageUnavailable, OperationalError):
@@ -57,9 +87,7 @@ class Program(Generic[S]):
         if not settings.database_url:
             self._migrate(settings)
         elif pending(settings.database_url, self.migrations):
-            return _failed(
-                f"the database is not migrated; first run: python -m {self.module} migrate"
-            )
+            return self._unmigrated()
         run_until_signal(self.build(settings))
         return 0
 
@@ -68,6 +96,14 @@ class Program(Generic[S]):
             private_folder(settings.data_dir)
         upgrade(settings.effective_database_url(), self.migrations)
         return 0
+
+    def _run(self, command: Command[S], settings: S, options: argparse.Namespace) -> int:
+        if command.needs_schema and pending(settings.effective_database_url(), self.migrations):
+            return self._unmigrated()
+        return command.run(settings, options)
+
+    def _unmigrated(self) -> int:
+        return _failed(f"the database is not migrated; first run: python -m {self.module} migrate")
 
 
 def _failed(message: str, *, code: int = 1) -> int:
@@ -84,7 +120,8 @@ def _parser(program: Program[S]) -> argparse.ArgumentParser:
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="serve | migrate")
+    names = ["serve", "migrate", *(command.name for command in program.commands)]
+    commands = parser.add_subparsers(required=True, dest="command", metavar=" | ".join(names))
     serve = commands.add_parser(
         "serve",
         help=f"serve {program.contract} until SIGTERM",
@@ -99,13 +136,20 @@ def _parser(program: Program[S]) -> argparse.ArgumentParser:
         action="store_true",
         help="listen beyond loopback although callers' identities are not proven",
     )
-    serve.set_defaults(migrate=False)
-    migrate = commands.add_parser(
+    commands.add_parser(
         "migrate",
         help="bring the database to this version's schema",
         description="Brings the database to this version's schema. May be run again at any time.",
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    migrate.set_defaults(migrate=True)
+    for command in program.commands:
+        own = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=command.description or f"{command.help}.",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.arguments(own)
     return parser

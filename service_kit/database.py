@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 import psycopg
 import sqlalchemy as sa
@@ -66,7 +68,8 @@ class Database:
     """One database and its connection pool.
 
     `url` is an SQLAlchemy URL of SQLite or PostgreSQL. A statement waits `lock_wait_seconds`
-    for other transactions, a caller `pool_wait_seconds` for a connection. All methods raise
+    for other transactions, a caller `pool_wait_seconds` for a connection. `read_only` opens an
+    SQLite file without making or changing it; PostgreSQL is not affected. All methods raise
     StorageUnavailable if the database does not answer.
     """
 
@@ -77,9 +80,12 @@ class Database:
         pool_size: int = 16,
         lock_wait_seconds: float = 2.0,
         pool_wait_seconds: float = 3.0,
+        read_only: bool = False,
     ) -> None:
         parsed = sa.make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        if self.is_sqlite and read_only:
+            parsed = _read_only(parsed)
         self._engine = (_sqlite if self.is_sqlite else _postgres)(
             parsed,
             int(lock_wait_seconds * 1000),
@@ -211,8 +217,15 @@ def _marked_open() -> Iterator[None]:
         _open.reset(token)
 
 
+def _read_only(url: sa.URL) -> sa.URL:
+    file = quote(str(Path(url.database or "").absolute()))
+    return url.set(database=f"file:{file}", query={"mode": "ro", "uri": "true"})
+
+
 def _sqlite(url: sa.URL, lock_wait_ms: int, **options: Any) -> Engine:
     engine = sa.create_engine(url, **options)
+    # A copy need not have that mode, and one who only reads cannot give it to it.
+    mode = () if url.query.get("mode") == "ro" else ("journal_mode = WAL",)
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:
@@ -220,7 +233,7 @@ def _sqlite(url: sa.URL, lock_wait_ms: int, **options: Any) -> Engine:
         connection.isolation_level = None
         for pragma in (
             f"busy_timeout = {lock_wait_ms}",
-            "journal_mode = WAL",
+            *mode,
             # An intent must survive a power cut before money moves: WAL alone would not do.
             "synchronous = FULL",
             "foreign_keys = ON",

@@ -57,6 +57,12 @@ class ErrorTable:
         """Every row, the common ones included."""
         return self._rows
 
+    def code_of(self, reason: str) -> str:
+        """Return the name of the status code that a reason comes with."""
+        codes = {row.reason: row.code.name for row in self._rows.values()}
+        # Of a bug, which has no row.
+        return codes.get(reason, grpc.StatusCode.INTERNAL.name)
+
     def status(self, error: Exception) -> Status | None:
         """Say how the exception is told, or None for one that has no row: a bug."""
         for kind in type(error).__mro__:

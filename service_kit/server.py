@@ -15,6 +15,7 @@ import grpc
 from service_kit import health
 from service_kit.health import HealthProbe, HealthService
 from service_kit.logging import get_logger
+from service_kit.metrics.exposition import Exposition
 from service_kit.reflection import enable as enable_reflection
 from service_kit.settings import is_loopback
 from service_kit.streams import Streams
@@ -36,10 +37,13 @@ class CannotListen(Exception):
 
 
 class PortTaken(CannotListen):
-    """Somebody else listens on the port."""
+    """Somebody else listens on the port. `variable` is the setting that says which."""
 
-    def __init__(self, *, address: str) -> None:
-        super().__init__(address=address, problem="the port is taken by another process")
+    def __init__(self, *, address: str, variable: str = "") -> None:
+        problem = "the port is taken by another process"
+        if variable:
+            problem += f"; {variable} chooses another"
+        super().__init__(address=address, problem=problem)
 
 
 class NotLoopback(CannotListen):
@@ -62,8 +66,8 @@ class Server:
     """Serves, tells its health, and drains.
 
     `ping` returns if the database answers and raises if it does not. `workers` run while it
-    serves. The drain ends `streams` at once. `closers` run last, after the calls that may need
-    what they close.
+    serves. The drain ends `streams` at once. `metrics` are told from before the first call until
+    after the last one. `closers` run last, after whatever may need what they close.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Server:
         ping: Callable[[], None],
         workers: Workers | None = None,
         streams: Streams | None = None,
+        metrics: Exposition | None = None,
         closers: Sequence[Callable[[], None]] = (),
         threads: int = 64,
         drain_seconds: float = 10.0,
@@ -90,6 +95,7 @@ class Server:
         self.port = port
         self._workers = workers or Workers([])
         self._streams = streams or Streams(limit=0)
+        self._metrics = metrics
         self._closers = closers
         self._drain_seconds = drain_seconds
         self._log = get_logger()
@@ -113,13 +119,24 @@ class Server:
         """Host and port, the real one once the server listens."""
         return _joined(self._host, self.port)
 
+    @property
+    def metrics_address(self) -> str:
+        """Host and port of the metrics, the real one once it listens; empty without any."""
+        return self._metrics.address if self._metrics else ""
+
     def start(self) -> None:
         """Check the health, listen and serve. Raises CannotListen, PortTaken."""
         self._listen()
+        self._tell_metrics()
         self._probe.start()
         self._server.start()
         self._workers.start()
-        self._log.info("listening", address=self.address, pid=os.getpid())
+        self._log.info(
+            "listening",
+            address=self.address,
+            pid=os.getpid(),
+            metrics=self.metrics_address or "off",
+        )
 
     def stop(self) -> None:
         """Refuse new calls, let running ones finish within the drain time, close the rest."""
@@ -133,6 +150,8 @@ class Server:
         ended.wait(self._drain_seconds + _CANCELLED_SECONDS)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._streams.close()
+        if self._metrics:
+            self._metrics.stop()
         closers, self._closers = self._closers, ()
         for close in closers:
             close()
@@ -144,6 +163,15 @@ class Server:
         except RuntimeError:
             # grpc does not say why; trying once more does.
             raise _cannot_listen(self._host, self.port) from None
+
+    def _tell_metrics(self) -> None:
+        if self._metrics is None:
+            return
+        try:
+            self._metrics.start()
+        except OSError as error:
+            address, variable = self._metrics.address, self._metrics.variable
+            raise _refused(address, error, variable=variable) from None
 
 
 class Runs(Protocol):
@@ -180,8 +208,8 @@ def _options(max_connection_age_seconds: int) -> list[tuple[str, int]]:
     return [
         # Without this a second server takes half of the connections of a port in silence.
         ("grpc.so_reuseport", 0),
-        # Clients may ping every 30 s (most do so every minute or not at all).
-        ("grpc.http2.min_ping_interval_without_data_ms", 30 * _MILLISECONDS),
+        # Clients may ping every 5 s: the order service does so every 10 s, most not at all.
+        ("grpc.http2.min_ping_interval_without_data_ms", 5 * _MILLISECONDS),
         ("grpc.keepalive_permit_without_calls", 1),
         # Ask connections that went quiet whether they are still there.
         ("grpc.keepalive_time_ms", 60 * _MILLISECONDS),
@@ -200,10 +228,17 @@ def _cannot_listen(host: str, port: int) -> CannotListen:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return PortTaken(address=address)
-        return CannotListen(address=address, problem=error.strerror or "unknown")
+        return _refused(address, error)
     return CannotListen(address=address, problem="grpc refused it")
+
+
+def _refused(address: str, error: OSError, *, variable: str = "") -> CannotListen:
+    if error.errno == errno.EADDRINUSE:
+        return PortTaken(address=address, variable=variable)
+    problem = error.strerror or "unknown"
+    if variable:
+        problem += f"; {variable} chooses another port"
+    return CannotListen(address=address, problem=problem)
 
 
 def _joined(host: str, port: int) -> str:

@@ -74,6 +74,10 @@ def _port(value: Any) -> Any:
     return value
 
 
+def _port_or_off(value: Any) -> Any:
+    return None if value == "off" else _port(value)
+
+
 def _redis_url(value: str) -> str:
     if value and not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("is not a Redis URL")
@@ -115,6 +119,9 @@ def _secret_key_file(value: Path | None) -> Path | None:
 
 
 Port = Annotated[int, BeforeValidator(_port)]
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+# None is off.
+PortOrOff = Annotated[int | None, BeforeValidator(_port_or_off)]
 
 
 class ServiceSettings(BaseSettings):
@@ -141,13 +148,20 @@ class ServiceSettings(BaseSettings):
     port: Port = setting(
         50051, "Port to listen on", "0 to 65535; 0 takes any free one", ge=0, le=65535
     )
+    metrics_port: PortOrOff = setting(
+        9451,
+        "Port of 127.0.0.1 where Prometheus reads /metrics",
+        "0 to 65535, or off; 0 takes any free one",
+        ge=0,
+        le=65535,
+    )
     insecure: bool = setting(
         False,
         "Listen beyond loopback although callers' identities are not proven",
         "true or false",
     )
     threads: int = setting(64, "Calls served at the same time", "1 to 1000", ge=1, le=1000)
-    database_url: Annotated[str, AfterValidator(_database_url)] = setting(
+    database_url: DatabaseUrl = setting(
         "",
         "Database; empty: an SQLite file in CHECKOUT_DATA_DIR",
         "sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE",
@@ -204,11 +218,7 @@ class ServiceSettings(BaseSettings):
 
     def effective_database_url(self) -> str:
         """Return the URL of the database, the embedded one included."""
-        if self.database_url:
-            return self.database_url
-        return sa.URL.create(
-            "sqlite", database=str(self.data_dir / self.database_file)
-        ).render_as_string()
+        return self.database_url or embedded_database_url(self.data_dir / self.database_file)
 
     def json_logs(self) -> bool | None:
         """Say whether to log JSON; None leaves it to the stream."""
@@ -221,6 +231,10 @@ class ServiceSettings(BaseSettings):
         if self.secret_key is not None and self.secret_key_file is not None:
             mistakes.append(
                 f"{name('secret_key')} and {name('secret_key_file')}: both are set; set one of them"
+            )
+        if self.port and self.port == self.metrics_port:
+            mistakes.append(
+                f"{name('port')} and {name('metrics_port')}: are the same port; set another one"
             )
         if not is_loopback(self.host) and not self.insecure:
             mistakes.append(
@@ -238,6 +252,11 @@ class ServiceSettings(BaseSettings):
                 f" or name a file in {name('secret_key_file')}"
             )
         return mistakes
+
+
+def embedded_database_url(file: Path) -> str:
+    """Return the URL of an SQLite file."""
+    return sa.URL.create("sqlite", database=str(file)).render_as_string()
 
 
 def load(cls: type[S], **given: Any) -> S:

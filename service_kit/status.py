@@ -113,6 +113,11 @@ def reason_of(status: Status) -> str:
     return _detail(status, error_details_pb2.ErrorInfo).reason
 
 
+def metadata_of(status: Status) -> dict[str, str]:
+    """Return the facts of the status' ErrorInfo."""
+    return dict(_detail(status, error_details_pb2.ErrorInfo).metadata)
+
+
 def refusal_of(error: grpc.RpcError) -> Refusal:
     """Translate what a stub raised. `reason` is empty if the peer itself did not answer."""
     # What a stub raises is also the call that failed.

@@ -1,6 +1,6 @@
 """What the use cases need from the outside."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
@@ -9,7 +9,7 @@ from order_service.domain.audit import Actor, AuditEntry
 from order_service.domain.errors import Refusal
 from order_service.domain.money import Money
 from order_service.domain.order import Order
-from order_service.domain.payment_operation import PaymentOperation
+from order_service.domain.payment_operation import OperationKind, PaymentOperation
 from order_service.domain.state_machine import OrderStatus
 from service_kit.errors import FieldViolation
 from service_kit.idempotency.keys import LEASE, Claim, KeyName, KeyPage
@@ -87,6 +87,14 @@ class Unsettled:
     problem: str
 
 
+@dataclass(frozen=True)
+class Queue:
+    """How many wait, and since when the oldest one does."""
+
+    count: int = 0
+    oldest: datetime | None = None
+
+
 class Operations(Protocol):
     """The stored payment operations."""
 
@@ -116,6 +124,9 @@ class Operations(Protocol):
     def unsettled(self, *, started_before: datetime) -> Sequence[Unsettled]:
         """List the operations from before then that are in flight, and those with a problem."""
 
+    def in_flight(self) -> Mapping[OperationKind, Queue]:
+        """Count the operations in flight, of each kind that has any."""
+
 
 class Inbox(Protocol):
     """The payments that the payment service says have succeeded, until they are applied."""
@@ -123,10 +134,10 @@ class Inbox(Protocol):
     def sequence(self) -> int:
         """Say up to which sequence its history has been read."""
 
-    def receive(self, page: "PaymentPage", *, after: int, now: datetime) -> None:
-        """Keep what was read after a sequence, and how far that is.
+    def receive(self, page: "PaymentPage", *, after: int, now: datetime) -> bool:
+        """Keep the payments read after a sequence that their orders lack, and how far that is.
 
-        Does nothing if somebody else has read on from there.
+        Does nothing if somebody else has read on from there. Says whether it did something.
         """
 
     def waiting(self, now: datetime) -> bool:
@@ -143,6 +154,9 @@ class Inbox(Protocol):
 
     def unapplied(self, *, received_before: datetime) -> Sequence[Unsettled]:
         """List the payments from before then that are not applied, and those with a problem."""
+
+    def queue(self) -> Queue:
+        """Count the payments that are not applied."""
 
 
 class Audit(Protocol):
@@ -294,10 +308,14 @@ class ReceivedPayment:
 
 @dataclass(frozen=True)
 class PaymentPage:
-    """A piece of that history: where it ends, and the payments that succeeded in it."""
+    """A piece of that history: where it ends, and the payments that succeeded in it.
+
+    `is_last` says that there was nothing more to read.
+    """
 
     last_sequence: int
     payments: tuple[ReceivedPayment, ...]
+    is_last: bool = True
 
 
 class Payments(Protocol):

@@ -67,8 +67,12 @@ _SERVICE_CONFIG: Final = json.dumps(
 
 _OPTIONS: Final = (
     ("grpc.service_config", _SERVICE_CONFIG),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # A connection that looks alive and is not is given up after 15 s: nothing is in flight for
+    # longer than 30 s. A ping that gRPC sends for its own ends must not hold the others back.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     # A payment service that comes back, or that starts after this one, is found within a second.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
@@ -237,6 +241,7 @@ class GrpcPayments:
         return PaymentPage(
             last_sequence=response.entries[-1].sequence if response.entries else sequence,
             payments=tuple(ReceivedPayment(e.payment_id, e.order_id) for e in succeeded),
+            is_last=len(response.entries) < _FEED_PAGE_SIZE,
         )
 
     def answers(self) -> bool:

@@ -7,12 +7,15 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from order_service.application.ports import PaymentPage, ReceivedPayment, Unsettled
+from order_service.application.ports import PaymentPage, Queue, ReceivedPayment, Unsettled
 from order_service.storage.tables import orders, payment_feed, payment_inbox
 from service_kit.database import insert_or_ignore
 from service_kit.due import is_due, next_try
 
 _sequence: Final = sa.select(payment_feed.c.sequence)
+_paid: Final = sa.select(orders.c.payment_id, orders.c.id).where(
+    orders.c.payment_id.in_(sa.bindparam("payment_ids", expanding=True))
+)
 _unapplied: Final = payment_inbox.c.applied_at.is_(None)
 
 
@@ -26,12 +29,12 @@ class StoredInbox:
         """Read the cursor."""
         return int(self._connection.execute(_sequence).scalar_one())
 
-    def receive(self, page: PaymentPage, *, after: int, now: datetime) -> None:
-        """Move the cursor and insert the payments, together or not at all."""
+    def receive(self, page: PaymentPage, *, after: int, now: datetime) -> bool:
+        """Move the cursor and insert what orders lack, together or not at all."""
         cursor = self._connection.execute(_sequence.with_for_update()).scalar_one()
         if cursor != after:
-            return
-        for payment in page.payments:
+            return False
+        for payment in self._unpaid(page.payments):
             values = {
                 "payment_id": payment.payment_id,
                 "order_id": payment.order_id,
@@ -39,7 +42,7 @@ class StoredInbox:
             }
             insert_or_ignore(self._connection, payment_inbox, values)
         self._connection.execute(sa.update(payment_feed).values(sequence=page.last_sequence))
-        self._apply_what_is_paid([payment.payment_id for payment in page.payments], now)
+        return True
 
     def waiting(self, now: datetime) -> bool:
         """Say whether there is something to take."""
@@ -91,19 +94,21 @@ class StoredInbox:
             for row in self._connection.execute(query)
         ]
 
-    def _apply_what_is_paid(self, payment_ids: list[str], now: datetime) -> None:
-        # Most payments are made through their orders, which have them by the time they are told of.
-        is_paid = sa.exists().where(
-            orders.c.id == payment_inbox.c.order_id,
-            orders.c.payment_id == payment_inbox.c.payment_id,
-        )
-        statement = (
-            sa.update(payment_inbox)
-            .where(payment_inbox.c.payment_id.in_(payment_ids), _unapplied, is_paid)
-            .values(applied_at=now)
-        )
-        if payment_ids:
-            self._connection.execute(statement)
+    def queue(self) -> Queue:
+        """Count the unapplied payments and find the oldest."""
+        received_at = payment_inbox.c.received_at
+        oldest = sa.func.min(received_at, type_=received_at.type)
+        query = sa.select(sa.func.count(), oldest).where(_unapplied)
+        return Queue(*self._connection.execute(query).one())
+
+    def _unpaid(self, payments: Sequence[ReceivedPayment]) -> list[ReceivedPayment]:
+        # Most payments are made through their orders, which have them by the time they are told
+        # of, and never lose them again.
+        if not payments:
+            return []
+        ids = {"payment_ids": [payment.payment_id for payment in payments]}
+        paid = {tuple(row) for row in self._connection.execute(_paid, ids)}
+        return [p for p in payments if (p.payment_id, p.order_id) not in paid]
 
     def _update(self, payment_id: str, **values: object) -> None:
         # Nothing to do if it was applied meanwhile.

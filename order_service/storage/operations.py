@@ -1,13 +1,13 @@
 """Payment operation rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from order_service.application.ports import Unsettled
+from order_service.application.ports import Queue, Unsettled
 from order_service.domain.audit import Actor
 from order_service.domain.money import Money
 from order_service.domain.payment_operation import (
@@ -126,6 +126,18 @@ class StoredOperations:
             )
             for row in self._connection.execute(query)
         ]
+
+    def in_flight(self) -> Mapping[OperationKind, Queue]:
+        """Count the operations in flight and find the oldest, of each kind."""
+        columns = payment_operations.c
+        oldest = sa.func.min(columns.started_at, type_=columns.started_at.type)
+        query = (
+            sa.select(columns.kind, sa.func.count(), oldest)
+            .where(_in_flight)
+            .group_by(columns.kind)
+        )
+        rows = self._connection.execute(query)
+        return {OperationKind(kind): Queue(count, since) for kind, count, since in rows}
 
     def _update(self, operation_id: str, **values: object) -> None:
         # Nothing to do if it has ended meanwhile.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from payment_service.application.gateway_time import GATEWAY_SECONDS_MAX, RESERVE_SECONDS
-from payment_service.application.ports import PaymentRecord, RefundRecord, Store, Work
+from payment_service.application.ports import PaymentRecord, RefundRecord, Store, Unknown, Work
 from payment_service.application.settlement import Settlement
 from payment_service.domain.audit import Actor
 from payment_service.domain.payment import Payment
@@ -30,7 +30,7 @@ class AskAgain:
         self._is_gateway_lost = False
 
     def payments(self) -> bool:
-        """Ask about one payment. Say whether it was answered: there may be more."""
+        """Ask about one payment. Say whether the gateway answered: there may be more."""
         return self._ask_about_one(
             lambda work: work.payments.waiting(self._clock.now()), self._ask_about_payment
         )
@@ -63,8 +63,9 @@ class AskAgain:
         record = self._store.transact(take)
         if record is None:
             return None
-        record = self._settlement.settle_payment(record, by=_actor(background), deadline=background)
-        return record.reply is not None
+        answer = self._settlement.ask_about_payment(record, background)
+        self._settlement.record_payment(record, answer, by=_actor(background))
+        return not isinstance(answer, Unknown)
 
     def _ask_about_refund(self, background: Call) -> bool | None:
         def take(work: Work) -> tuple[RefundRecord, Payment] | None:
@@ -76,8 +77,10 @@ class AskAgain:
         taken = self._store.transact(take)
         if taken is None:
             return None
-        record = self._settlement.settle_refund(*taken, by=_actor(background), deadline=background)
-        return record.reply is not None
+        record, payment = taken
+        answer = self._settlement.ask_about_refund(record, payment, background)
+        self._settlement.record_refund(record, answer, by=_actor(background))
+        return not isinstance(answer, Unknown)
 
 
 def _make_all_due(work: Work) -> None:

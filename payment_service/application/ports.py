@@ -58,6 +58,14 @@ class RefundRecord:
 
 
 @dataclass(frozen=True)
+class Queue:
+    """How many wait, and since when the oldest one does."""
+
+    count: int = 0
+    oldest: datetime | None = None
+
+
+@dataclass(frozen=True)
 class PaymentFilter:
     """Which payments to list; empty and None stand for any."""
 
@@ -115,6 +123,9 @@ class Payments(Protocol):
     def pending_since(self, before: datetime) -> Sequence[PaymentRecord]:
         """List the payments that have been PENDING since before then, oldest first."""
 
+    def pending(self) -> Queue:
+        """Count the payments that are PENDING."""
+
     def by_reference(self, reference: str) -> PaymentRecord | None:
         """Read the payment that the gateway knows by its own reference."""
 
@@ -163,6 +174,9 @@ class Refunds(Protocol):
 
     def pending_since(self, before: datetime) -> Sequence[RefundRecord]:
         """List the refunds that have been PENDING since before then, oldest first."""
+
+    def pending(self) -> Queue:
+        """Count the refunds that are PENDING."""
 
     def by_reference(self, reference: str) -> RefundRecord | None:
         """Read the refund that the gateway knows by its own reference."""

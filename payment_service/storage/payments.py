@@ -7,7 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from payment_service.application.ports import PaymentFilter, PaymentRecord
+from payment_service.application.ports import PaymentFilter, PaymentRecord, Queue
 from payment_service.domain.money import Money
 from payment_service.domain.payment import Payment, VoidReason
 from payment_service.domain.state_machine import LIVE_PAYMENT_STATUSES, PaymentStatus
@@ -103,6 +103,10 @@ class StoredPayments:
     def pending_since(self, before: datetime) -> Sequence[PaymentRecord]:
         """Read those that have been pending for long."""
         return [_record(row) for row in self._pending.since(before)]
+
+    def pending(self) -> Queue:
+        """Count those that are pending."""
+        return self._pending.queue()
 
     def by_reference(self, reference: str) -> PaymentRecord | None:
         """Read the one with the gateway's reference."""

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from payment_service.application.gateway_time import LEASE_MAX
+from payment_service.application.ports import Queue
 from payment_service.storage.tables import payment_orders
 from service_kit.clock import CLOCK_SKEW_MAX
 from service_kit.due import is_due, next_try
@@ -69,6 +70,12 @@ class PendingRows:
             sa.select(self._table).where(self._is_pending, created_at < before).order_by(created_at)
         )
         return self._connection.execute(query).all()
+
+    def queue(self) -> Queue:
+        """Count them all."""
+        oldest = sa.func.min(self._table.c.created_at, type_=self._table.c.created_at.type)
+        query = sa.select(sa.func.count(), oldest).where(self._is_pending)
+        return Queue(*self._connection.execute(query).one())
 
     @property
     def _is_pending(self) -> sa.ColumnElement[bool]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from payment_service.application.ports import RefundRecord
+from payment_service.application.ports import Queue, RefundRecord
 from payment_service.domain.money import Money
 from payment_service.domain.refund import Refund
 from payment_service.domain.state_machine import RESERVING_REFUND_STATUSES, RefundStatus
@@ -96,6 +96,10 @@ class StoredRefunds:
     def pending_since(self, before: datetime) -> Sequence[RefundRecord]:
         """Read those that have been pending for long."""
         return [_record(row) for row in self._pending.since(before)]
+
+    def pending(self) -> Queue:
+        """Count those that are pending."""
+        return self._pending.queue()
 
     def by_reference(self, reference: str) -> RefundRecord | None:
         """Read the one with the gateway's reference."""

@@ -49,7 +49,8 @@ class CallInterceptor(grpc.ServerInterceptor):
     """Wraps every RPC that has a contract; health and reflection pass by.
 
     The only place that aborts: handlers raise, `error_table` says how it is told. An exception
-    without a row is a bug: it is logged with its traceback and told as INTERNAL.
+    without a row is a bug: it is logged with its traceback and told as INTERNAL. `observe` is
+    told of every call that is over: its status code and how many seconds it took.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class CallInterceptor(grpc.ServerInterceptor):
         contracts: Mapping[str, MethodContract],
         error_table: ErrorTable,
         streams: Streams | None = None,
+        observe: Callable[[Call, str, float], None] = lambda _call, _code, _seconds: None,
     ) -> None:
         self._contracts = contracts
         self._error_table = error_table
         self._streams = streams or Streams(limit=0)
+        self._observe = observe
         self._log = structlog.get_logger()
         self._wrapped: dict[str, RpcHandler] = {}
 
@@ -184,12 +187,14 @@ class CallInterceptor(grpc.ServerInterceptor):
         self, call: Call, status: Status | None, started: float, **facts: object
     ) -> None:
         code = _CODE_NAMES[status.code] if status is not None else "OK"
+        seconds = time.monotonic() - started
+        self._observe(call, code, seconds)
         self._log.info(
             "rpc",
             method=call.method,
             code=code,
             reason=call.reason,
-            duration_ms=round((time.monotonic() - started) * 1000, 2),
+            duration_ms=round(seconds * 1000, 2),
             caller=call.principal.id,
             role=call.principal.role,
             on_behalf_of=call.on_behalf_of,

@@ -1,8 +1,7 @@
 """Both services as real processes, and the ways to call them and to look inside."""
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from tests.client import (
     Client,
 )
 from tests.ledger import Ledger
+from tests.waiting import eventually
 
 
 class RealCheckout:
@@ -83,11 +83,3 @@ def log_lines(process: ServiceProcess, event: str) -> list[dict[str, Any]]:
     """Return the log's lines of an event. Every line must be a JSON object."""
     lines = [json.loads(line) for line in process.log().splitlines()]
     return [line for line in lines if line["event"] == event]
-
-
-def eventually(is_so: Callable[[], object], *, seconds: float = 15) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)

@@ -18,7 +18,8 @@ from deploy.screen import Screen, amount, wants_colour
 from deploy.stage import Stage, Unexpected
 from deploy.transcript import play
 from tests.builders import money
-from tests.e2e.real_checkout import RealCheckout, eventually
+from tests.e2e.real_checkout import RealCheckout
+from tests.waiting import eventually
 
 COMMAND = [sys.executable, "deploy/demo.py"]
 
@@ -27,10 +28,10 @@ class TestDemo:
     def test_shows_every_step_in_order(self, demo_output: str) -> None:
         numbers = re.findall(r"^ ?(\d+)  \S", demo_output, re.MULTILINE)
 
-        assert numbers == [str(number) for number in range(1, 13)]
+        assert numbers == [str(number) for number in range(1, 15)]
         assert "✗" not in demo_output
         assert re.search(
-            r"^✓ 12 steps, everything as expected, in \d+\.\d s$", demo_output, re.MULTILINE
+            r"^✓ 14 steps, everything as expected, in \d+\.\d s$", demo_output, re.MULTILINE
         )
 
     def test_writes_no_colour_where_nobody_watches(self, demo_output: str) -> None:

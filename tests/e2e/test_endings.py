@@ -15,7 +15,8 @@ from deploy.processes import ServiceProcess
 from tests.assertions import refused
 from tests.builders import new_key
 from tests.client import OPERATIONS
-from tests.e2e.real_checkout import RealCheckout, eventually, log_lines, running
+from tests.e2e.real_checkout import RealCheckout, log_lines, running
+from tests.waiting import eventually
 
 SLOW = {"PAYMENT_SERVICE_GATEWAY_SLOW_SECONDS": "1.5"}
 ENDLESS = {"PAYMENT_SERVICE_GATEWAY_SLOW_SECONDS": "6"}

@@ -13,8 +13,9 @@ import pytest
 
 from deploy.processes import ROOT, without_settings
 from tests.checkout import SECRET
-from tests.e2e.real_checkout import eventually
+from tests.scrape import scrape
 from tests.servers.postgres import PostgresServer
+from tests.waiting import eventually
 
 
 class TestServe:
@@ -30,6 +31,11 @@ class TestServe:
 
         assert serving.end(signal.SIGINT) == 0
         assert not any(map(_is_alive, serving.pids))
+
+    @pytest.mark.requirement("FR-253")
+    def test_says_where_the_metrics_are(self, serving: "_Serving") -> None:
+        told = [scrape(url).labels("checkout_build_info")["service"] for url in serving.metrics]
+        assert told == ["payment-service", "order-service"]
 
     def test_ends_the_other_when_one_dies(self, serving: "_Serving") -> None:
         os.kill(serving.pids[0], signal.SIGKILL)
@@ -90,6 +96,8 @@ class _Serving:
                     "CHECKOUT_DATA_DIR": str(folder),
                     "ORDER_SERVICE_PORT": "0",
                     "PAYMENT_SERVICE_PORT": "0",
+                    "ORDER_SERVICE_METRICS_PORT": "0",
+                    "PAYMENT_SERVICE_METRICS_PORT": "0",
                     **variables,
                 },
                 stdin=subprocess.DEVNULL,
@@ -105,6 +113,7 @@ class _Serving:
         text = self._output.read_text()
         assert self.process.poll() is None, text
         self.addresses = re.findall(r"^\w+ +listens on (\S+)$", text, re.MULTILINE)
+        self.metrics = re.findall(r"^ +metrics at (\S+)$", text, re.MULTILINE)
         self.pids = [int(pid) for pid in re.findall(r'"event":"listening".*?"pid":(\d+)', text)]
         return self
 

@@ -15,7 +15,9 @@ from typing import Any, Final
 import pytest
 
 from tests.faults.figures import Figures, collected, lines, missing, write_report
+from tests.faults.forked import Zygote, loaded_zygotes
 from tests.servers.fixtures import run_folder
+from tests.system.checkouts import Checkouts
 
 SEED: Final = "FAULTS_SEED"
 # What a whole run has to have done, by the names of its figures.
@@ -45,12 +47,30 @@ def figures(pytestconfig: pytest.Config) -> Iterator[Figures]:
     figures.save(run_folder(pytestconfig) / _FIGURES / f"{os.getpid()}.json")
 
 
+@pytest.fixture(scope="session")
+def zygotes() -> Iterator[dict[str, Zygote]]:
+    """Both services, loaded, to start processes from."""
+    with loaded_zygotes() as started:
+        yield started
+
+
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """The number that every random choice of the test follows from."""
     seed = int(os.environ.get(SEED) or secrets.randbelow(1_000_000_000))
     request.node.user_properties.append((SEED, seed))
     return seed
+
+
+@pytest.fixture(scope="session")
+def checkouts(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Checkouts:
+    """Starts checkouts over either database."""
+    return Checkouts(
+        postgres=lambda: request.getfixturevalue("postgres_server"),
+        new_folder=lambda: tmp_path_factory.mktemp("checkout"),
+    )
 
 
 @pytest.hookimpl(wrapper=True)

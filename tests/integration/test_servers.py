@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests.servers import postgres
 from tests.servers.lifeline import Lifeline, Server, stop_from_afar
 from tests.servers.places import new_folder
-from tests.servers.postgres import PostgresServer
+from tests.servers.postgres import PostgresServer, RestartablePostgres
 from tests.servers.valkey import PrivateRedis, RedisServer
 
 
@@ -61,6 +61,23 @@ class TestPostgres:
         assert len(built) == 1
         assert not templates
         postgres_server.drop_database(url)
+
+    def test_a_private_one_breaks_off_and_comes_back_with_what_was_committed(
+        self, restartable_postgres: RestartablePostgres
+    ) -> None:
+        url = restartable_postgres.url.replace("postgresql://", "postgresql+psycopg://")
+        _run(url, "CREATE TABLE notes (body text)", "INSERT INTO notes VALUES ('kept')")
+        engine = sa.create_engine(url)
+        with engine.connect() as connection:
+            connection.execute(sa.text("INSERT INTO notes VALUES ('lost')"))
+            restartable_postgres.restart()
+            with pytest.raises(sa.exc.OperationalError):
+                connection.execute(sa.text("SELECT 1"))
+        engine.dispose()
+
+        assert _run(url, "SELECT body FROM notes") == ["kept"]
+        restartable_postgres.restart()
+        assert _run(url, "SELECT body FROM notes") == ["kept"]
 
     def test_leaves_nothing_behind(self) -> None:
         started = postgres.start(os.getpid())

@@ -24,7 +24,7 @@ from sqlalchemy import URL
 from tests.servers import postgres, valkey
 from tests.servers.lifeline import stop_from_afar
 from tests.servers.places import ServerUnavailable
-from tests.servers.postgres import PostgresServer, StartedPostgres
+from tests.servers.postgres import PostgresServer, RestartablePostgres, StartedPostgres
 from tests.servers.valkey import PrivateRedis, RedisServer
 
 POSTGRES_URL = "CHECKOUT_TEST_POSTGRES_URL"
@@ -104,6 +104,17 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     url = postgres_server.create_database()
     yield url
     postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def restartable_postgres() -> Iterator[RestartablePostgres]:
+    """A PostgreSQL server of the test's own, to break off in the middle."""
+    try:
+        server = RestartablePostgres()
+    except ServerUnavailable as error:
+        _unavailable("A private PostgreSQL", None, error)
+    yield server
+    server.stop()
 
 
 @pytest.fixture

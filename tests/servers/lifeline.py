@@ -2,8 +2,9 @@
 
 Run as a program, this module starts one server, prints the server's pid and waits. When its owner
 is gone, however it went, or when it is told to end by SIGTERM, it stops the server and removes the
-server's folder. So a killed test run leaves neither a process nor a file behind. It imports nothing
-of the project, and is started without the project on its path.
+server's folder. So a killed test run leaves neither a process nor a file behind. Told by SIGUSR1,
+it breaks the server off and starts it again in the same folder. It imports nothing of the project,
+and is started without the project on its path.
 """
 
 import contextlib
@@ -34,6 +35,8 @@ class Server:
     stop_signal: int
     user: int | None
     """The uid it runs as; None means the caller's."""
+    break_off_signal: int = signal.SIGKILL
+    """What ends it at once, without tidying up, when it is restarted."""
 
 
 class Lifeline:
@@ -72,6 +75,11 @@ class Lifeline:
             self._process.terminate()
         return self._last_words()
 
+    def restart_server(self) -> None:
+        """Break the server off and start it again; it may not answer yet."""
+        os.kill(self.pid, signal.SIGUSR1)
+        self.server_pid = int(self._stdout.readline())
+
     def kill_server(self) -> None:
         """Kill the server, giving it no chance to write anything."""
         if not self.ended():
@@ -105,7 +113,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _run(server: Server) -> None:
+def _start(server: Server) -> subprocess.Popen[bytes]:
     folder = Path(server.folder)
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
@@ -118,24 +126,40 @@ def _run(server: Server) -> None:
             group=server.user,
             extra_groups=None if server.user is None else [],
         )
+    sys.stdout.write(f"{process.pid}\n")
+    sys.stdout.flush()
+    return process
+
+
+def _run(server: Server) -> None:
     give_up_at: float | None = None
+    is_restarting = False
 
     def stop_server(signum: int = 0, frame: FrameType | None = None) -> None:
         nonlocal give_up_at
         process.send_signal(server.stop_signal)
         give_up_at = time.monotonic() + _STOP_SECONDS
 
+    def restart_server(signum: int, frame: FrameType | None) -> None:
+        nonlocal is_restarting
+        is_restarting = True
+        process.send_signal(server.break_off_signal)
+
+    process = _start(server)
     signal.signal(signal.SIGTERM, stop_server)
-    sys.stdout.write(f"{process.pid}\n")
-    sys.stdout.flush()
+    signal.signal(signal.SIGUSR1, restart_server)
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=_POLL_SECONDS)
-            break
+            if not is_restarting or give_up_at is not None:
+                break
+            is_restarting = False
+            process = _start(server)
         if give_up_at is None and not _alive(server.owner_pid):
             stop_server()
         elif give_up_at is not None and time.monotonic() > give_up_at:
             process.kill()
+    folder = Path(server.folder)
     last_words = (folder / "log").read_text(errors="replace")[-_LOG_TAIL:]
     shutil.rmtree(folder, ignore_errors=True)
     # The owner may be gone, and nobody left to read this.

@@ -123,6 +123,31 @@ class PostgresServer:
         )
 
 
+class RestartablePostgres:
+    """A server that one test has to itself, and may break off and start again.
+
+    `url` is that of its first database, and stays: it keeps its port, its data and its password.
+    """
+
+    def __init__(self) -> None:
+        started = start(os.getpid())
+        self.url = started.url
+        self._lifeline = _keep[started.lifeline_pid]
+
+    def restart(self) -> None:
+        """End the server without any tidying up, as a crash would, and return when it is back.
+
+        Everybody's connections break, whatever they were doing. What had been committed is there.
+        """
+        self._lifeline.restart_server()
+        _wait_until_it_answers(self.url, self._lifeline)
+
+    def stop(self) -> None:
+        """Stop the server and remove its folder."""
+        self._lifeline.stop()
+        _keep.pop(self._lifeline.pid, None)
+
+
 def start(owner_pid: int) -> StartedPostgres:
     """Start a fresh server that ends with the process `owner_pid`.
 
@@ -209,10 +234,17 @@ def _start(
             folder=str(folder),
             owner_pid=owner_pid,
             stop_signal=signal.SIGINT,  # "fast": roll back what runs, then end
+            break_off_signal=signal.SIGQUIT,  # "immediate": end, and recover at the next start
             user=user,
         )
     )
     url = f"postgresql://checkout:{password}@127.0.0.1:{port}/postgres"
+    _wait_until_it_answers(url, lifeline)
+    _keep[lifeline.pid] = lifeline
+    return StartedPostgres(url=url, folder=str(folder), lifeline_pid=lifeline.pid)
+
+
+def _wait_until_it_answers(url: str, lifeline: Lifeline) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
@@ -223,12 +255,11 @@ def _start(
                 raise ServerUnavailable(message) from error
             time.sleep(0.02)
         else:
-            _keep.append(lifeline)
-            return StartedPostgres(url=url, folder=str(folder), lifeline_pid=lifeline.pid)
+            return
 
 
 # The server outlives the worker that started it, so its handle must not be collected as abandoned.
-_keep: list[Lifeline] = []
+_keep: dict[int, Lifeline] = {}
 
 
 def _environment() -> dict[str, str]:

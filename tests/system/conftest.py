@@ -37,6 +37,13 @@ def each_checkout(request: pytest.FixtureRequest, checkouts: Checkouts) -> Itera
         yield running
 
 
+@pytest.fixture(params=BOTH)
+def measured(request: pytest.FixtureRequest, checkouts: Checkouts) -> Iterator[Checkout]:
+    """A checkout of the test's own on each database, whose metrics can be read."""
+    with checkouts.running(request.param, metrics_port=0) as running:
+        yield running
+
+
 @pytest.fixture(scope="module")
 def pool() -> Iterator[ThreadPoolExecutor]:
     """Threads to call from at the same time."""

@@ -9,6 +9,7 @@ from sqlalchemy import URL
 from order_service.bootstrap import MIGRATIONS
 from service_kit.database import Database
 from service_kit.migrations import upgrade
+from tests.integration.order_service.background import Background, open_background
 from tests.integration.order_service.desk import Desk, open_desk
 from tests.servers.postgres import PostgresServer
 
@@ -41,6 +42,30 @@ def database(database_url: str) -> Iterator[Database]:
 def desk(database: Database) -> Desk:
     """The use cases over it, with a payment service and a clock of their own."""
     return open_desk(database)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def own_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database of the test's own: workers take whatever they find."""
+    if request.param == "sqlite":
+        database = Database(migrated_sqlite(tmp_path))
+        yield database
+        database.close()
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    url = server.create_database(
+        server.template("order_service", lambda url: upgrade(url, MIGRATIONS))
+    )
+    database = Database(url)
+    yield database
+    database.close()
+    server.drop_database(url)
+
+
+@pytest.fixture
+def background(own_database: Database) -> Background:
+    """The workers over it."""
+    return open_background(own_database)
 
 
 def migrated_sqlite(folder: Path) -> str:

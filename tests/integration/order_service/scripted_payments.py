@@ -77,11 +77,14 @@ class Payment:
 class ScriptedPayments:
     """Idempotent by key; one live payment per order; a seal lasts; refunds stay within payments.
 
-    `calls` lists what was asked: (method, key, order or payment id).
+    `calls` lists what was asked: (method, key, order or payment id). While it is not `reachable`,
+    nothing arrives. What is asked about one of the `poisoned` keys is refused, again and again.
     """
 
     def __init__(self) -> None:
         self.available = True
+        self.reachable = True
+        self.poisoned: set[str] = set()
         self.calls: list[tuple[str, str, str]] = []
         self._payments: dict[str, Payment] = {}
         self._refunds: dict[str, Payment] = {}
@@ -181,7 +184,7 @@ class ScriptedPayments:
             new = Payment(new_id("pay_"), order.id, order.customer_id, order.total, status)
             return self._asked_gateway(self._payments.setdefault(operation.id, new))
 
-        return self._call("charge", operation.id, order.id, work) or Unknown()
+        return self._call("charge", operation.id, order.id, work) or self._unknown(operation.id)
 
     def resolve(self, operation: PaymentOperation) -> ChargeAnswer:
         """See the port."""
@@ -190,7 +193,9 @@ class ScriptedPayments:
             tombstone = Payment(new_id("pay_"), operation.order_id, "", None, "voided")
             return self._asked_gateway(self._payments.setdefault(operation.id, tombstone))
 
-        return self._call("resolve", operation.id, operation.order_id, work) or Unknown()
+        return self._call("resolve", operation.id, operation.order_id, work) or self._unknown(
+            operation.id
+        )
 
     def seal(self, operation: PaymentOperation) -> SealAnswer:
         """See the port."""
@@ -204,7 +209,9 @@ class ScriptedPayments:
                         return answer
             return NoPayment()
 
-        return self._call("seal", operation.id, operation.order_id, work) or Unknown()
+        return self._call("seal", operation.id, operation.order_id, work) or self._unknown(
+            operation.id
+        )
 
     def refund(self, operation: PaymentOperation) -> RefundAnswer:
         """See the port."""
@@ -237,7 +244,9 @@ class ScriptedPayments:
                 case _:
                     return Unknown()
 
-        return self._call("refund", operation.id, operation.payment_id, work) or Unknown()
+        return self._call("refund", operation.id, operation.payment_id, work) or self._unknown(
+            operation.id
+        )
 
     def get(self, payment_id: str, *, by: Actor) -> PaymentFacts:
         """See the port."""
@@ -248,7 +257,7 @@ class ScriptedPayments:
 
     def succeeded_since(self, sequence: int) -> PaymentPage:
         """See the port."""
-        if not self.available:
+        if not self.reachable:
             raise PaymentServiceUnavailable
         told = {payment.payment_id for payment in self._history}
         self._history += [
@@ -257,22 +266,29 @@ class ScriptedPayments:
             if payment.status == "succeeded" and payment.id not in told
         ]
         page = tuple(self._history[sequence : sequence + 100])
-        return PaymentPage(last_sequence=sequence + len(page), payments=page)
+        last = sequence + len(page)
+        return PaymentPage(last_sequence=last, payments=page, is_last=len(page) < 100)
 
     def answers(self) -> bool:
         """See the port."""
         self.calls.append(("answers", "", ""))
-        return self.available
+        return self.reachable
 
     def _call(self, method: str, key: str, subject: str, work: Callable[[], A]) -> A | None:
         assert not transaction_is_open(), "a remote call inside a transaction"
         self.calls.append((method, key, subject))
+        if not self.reachable or key in self.poisoned:
+            return None
         if self._before:
             self._before.popleft()()
         answer = work()
         if self._after and self._after.popleft()() is _LOST:
             return None
         return answer
+
+    def _unknown(self, key: str) -> Unknown:
+        problem = "PAYMENT_NOT_SUCCEEDED" if key in self.poisoned else ""
+        return Unknown(unreachable=not self.reachable, problem=problem)
 
     def _asked_gateway(self, payment: Payment) -> ChargeAnswer:
         if payment.status == "pending" and self._gateway:

@@ -27,7 +27,7 @@ ALICE = (("x-actor-id", "alice"), ("x-actor-role", "customer"))
 @contextmanager
 def running(folder: Path, *, payments: Payments | None = None, **settings: Any) -> Iterator[Any]:
     """Run the service in this process and call it as Alice: call("PayOrder", order_id=…)."""
-    given = Settings(data_dir=folder, port=0, background_work=False, **settings)
+    given = Settings(data_dir=folder, port=0, metrics_port=None, background_work=False, **settings)
     upgrade(given.effective_database_url(), MIGRATIONS)
     server = build(given, payments=payments)
     server.start()

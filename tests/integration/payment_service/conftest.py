@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import URL
 
 from tests.checkout import migrate_payments
+from tests.integration.payment_service.background import Background, running_background
 from tests.integration.payment_service.desk import Desk, running_desk
 from tests.integration.payment_service.scripted_gateway import ScriptedGateway
 from tests.servers.postgres import PostgresServer
@@ -51,3 +52,18 @@ def scripted(database_url: str, data_dir: Path, gateway: ScriptedGateway) -> Ite
     """The service with the scripted gateway, and a clock that the test may move."""
     with running_desk(data_dir, database_url, gateway=gateway) as desk:
         yield desk
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def background(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Background]:
+    """The workers and an operator, over a database of the test's own: they take what they find."""
+    if request.param == "sqlite":
+        url = URL.create("sqlite", database=str(tmp_path / "payment.db")).render_as_string()
+        with running_background(tmp_path, url) as background:
+            yield background
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    url = server.create_database(server.template("payments", migrate_payments))
+    with running_background(tmp_path, url) as background:
+        yield background
+    server.drop_database(url)

@@ -184,6 +184,7 @@ def running_desk(
             "data_dir": folder,
             "secret_key": SECRET,
             "port": 0,
+            "metrics_port": None,
             "reflection": False,
             "gateway_slow_seconds": 0.4,
             "threads": 16,

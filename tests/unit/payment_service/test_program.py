@@ -14,6 +14,7 @@ def test_the_defaults_work_without_any_setting(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("CHECKOUT_DATA_DIR", raising=False)
     settings = load(Settings)
     assert (settings.host, settings.port) == ("127.0.0.1", 50052)
+    assert settings.metrics_port == 9452
     assert settings.effective_database_url() == "sqlite:///.data/payment.db"
     assert settings.effective_gateway_ledger() == Path(".data/gateway.db")
     assert settings.gateway_key_max_age_hours == 12

@@ -1,11 +1,14 @@
 """What `python -m SERVICE` does, with a service of its own that serves nothing but its health."""
 
+import argparse
 import json
 import os
 import signal
 import socket
 import stat
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,12 +16,13 @@ import pytest
 import sqlalchemy as sa
 from pydantic_settings import SettingsConfigDict
 
-from service_kit.command_line import Program
+from service_kit.command_line import Command, Program
 from service_kit.database import Database
+from service_kit.logging import get_logger
 from service_kit.migrations import pending, upgrade
 from service_kit.secrets import load_secret
 from service_kit.server import Server
-from service_kit.settings import ServiceSettings, setting
+from service_kit.settings import ServiceSettings, SettingsError, setting
 
 # Any schema will do.
 MIGRATIONS = "order_service.storage.migrations"
@@ -333,3 +337,68 @@ class TestADatabaseThatDoesNotAnswer:
         assert toys.run("migrate") == 1
         [line] = stderr()
         assert str(data_dir) in line
+
+
+def count_toys(settings: Settings, options: argparse.Namespace) -> int:
+    if options.toys > settings.sweets:
+        raise SettingsError(mistakes=["--toys: are more than there are sweets"])
+    get_logger().warning("counting")
+    sys.stdout.write(f"{options.toys} toys\n")
+    return 7
+
+
+def options_of_count(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--toys", type=int, default=1)
+
+
+def program_that_counts(toys: Toys, *, needs_schema: bool = True) -> Program[Settings]:
+    count = Command(
+        "count",
+        "count the toys",
+        count_toys,
+        arguments=options_of_count,
+        needs_schema=needs_schema,
+    )
+    return replace(toys.program, commands=[count])
+
+
+class TestACommandOfTheServicesOwn:
+    def test_stands_in_the_help_beside_the_others(
+        self, toys: Toys, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            program_that_counts(toys).run(["--help"])
+
+        told = capsys.readouterr().out
+        assert "serve | migrate | count" in told
+        assert "count the toys" in told
+
+    def test_gets_settings_and_options_and_gives_the_exit_code(
+        self, toys: Toys, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        toys.run("migrate")
+        capsys.readouterr()
+
+        assert program_that_counts(toys).run(["count", "--toys", "3"]) == 7
+        told = capsys.readouterr()
+        assert told.out == "3 toys\n"
+        assert json.loads(told.err)["event"] == "counting"
+
+    def test_may_find_that_its_options_are_wrong(self, toys: Toys, stderr: Lines) -> None:
+        toys.run("migrate")
+
+        assert program_that_counts(toys).run(["count", "--toys", "4"]) == 2
+        assert stderr()[-1] == "--toys: are more than there are sweets"
+
+    def test_wants_a_migrated_database_and_makes_none(
+        self, toys: Toys, data_dir: Path, stderr: Lines
+    ) -> None:
+        assert program_that_counts(toys).run(["count"]) == 1
+
+        [line] = stderr()
+        assert "python -m toy_service migrate" in line
+        assert not data_dir.exists()
+
+    def test_may_look_after_the_database_itself(self, toys: Toys, data_dir: Path) -> None:
+        assert program_that_counts(toys, needs_schema=False).run(["count"]) == 7
+        assert not data_dir.exists()

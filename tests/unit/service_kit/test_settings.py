@@ -90,6 +90,16 @@ class TestLoad:
         environment.setenv("SHOP_HOST", host)
         assert load(Settings).host == host
 
+    @pytest.mark.requirement("FR-253")
+    @pytest.mark.parametrize(
+        ("value", "port"), [("", 9451), ("0", 0), ("1234", 1234), ("off", None)]
+    )
+    def test_tells_metrics_at_a_port_of_their_own_or_not_at_all(
+        self, environment: pytest.MonkeyPatch, value: str, port: int | None
+    ) -> None:
+        environment.setenv("SHOP_METRICS_PORT", value)
+        assert load(Settings).metrics_port == port
+
     def test_knows_the_form_of_the_log(self, environment: pytest.MonkeyPatch) -> None:
         assert load(Settings).json_logs() is None
         assert load(Settings, log_format="json").json_logs() is True
@@ -100,6 +110,7 @@ class TestMistakes:
     def test_are_all_told_at_once(self, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
         wrong = {
             "SHOP_PORT": "65536",
+            "SHOP_METRICS_PORT": "65536",
             "SHOP_THREADS": "many",
             "SHOP_KEY_RETENTION_HOURS": "23",
             "SHOP_GREETING": "hello, everybody",
@@ -116,6 +127,9 @@ class TestMistakes:
         told = mistakes()
         assert told.keys() == wrong.keys()
         assert told["SHOP_PORT"].endswith("; accepts 0 to 65535; 0 takes any free one")
+        assert told["SHOP_METRICS_PORT"].endswith(
+            "; accepts 0 to 65535, or off; 0 takes any free one"
+        )
         assert "beyond loopback" in told["SHOP_HOST"]
         assert "mysql:// which is not supported" in told["SHOP_DATABASE_URL"].replace(",", "")
         assert "did you mean SHOP_THREADS?" in told["SHOP_TREADS"]
@@ -144,6 +158,16 @@ class TestMistakes:
     def test_in_a_host(self, environment: pytest.MonkeyPatch) -> None:
         environment.setenv("SHOP_HOST", "example.org")
         assert mistakes()["SHOP_HOST"].startswith("is not an IP address")
+
+    @pytest.mark.requirement("FR-253")
+    def test_one_port_for_two_things(self, environment: pytest.MonkeyPatch) -> None:
+        environment.setenv("SHOP_METRICS_PORT", "50051")
+        assert mistakes() == {
+            "SHOP_PORT and SHOP_METRICS_PORT": "are the same port; set another one"
+        }
+        environment.setenv("SHOP_METRICS_PORT", "0")
+        environment.setenv("SHOP_PORT", "0")
+        load(Settings)
 
     def test_two_secrets(self, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
         file = tmp_path / "key"
@@ -178,8 +202,9 @@ class TestMistakes:
         load(Settings)
 
     def test_explain_a_port_that_kubernetes_sets(self, environment: pytest.MonkeyPatch) -> None:
-        environment.setenv("SHOP_PORT", "tcp://10.0.0.1:50051")
-        assert "enableServiceLinks" in mistakes()["SHOP_PORT"]
+        for name in ("SHOP_PORT", "SHOP_METRICS_PORT"):
+            environment.setenv(name, "tcp://10.0.0.1:50051")
+            assert "enableServiceLinks" in mistakes()[name]
 
 
 def test_the_description_names_every_variable_its_default_and_what_it_accepts(

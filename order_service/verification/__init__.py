@@ -1,0 +1,1 @@
+"""An independent witness of the guarantees: it shares no query and no table with what it checks."""

@@ -1,0 +1,1 @@
+"""What Prometheus can read: counted while serving, asked of the database when it is read."""

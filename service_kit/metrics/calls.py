@@ -1,0 +1,145 @@
+"""Calls, counted and timed: how many, of what outcome, how long, and how many right now."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from service_kit.call import Call
+from service_kit.contract.method_contracts import MethodContract
+from service_kit.error_table import ErrorTable
+from service_kit.side_pool import OnSidePool
+
+# From an answer out of Redis to the longest deadline that anybody is given.
+_BUCKETS: Final = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+_REPLAY_SOURCES: Final = ("database", "redis")
+
+# Generic in its stubs only. None stands for an unknown method.
+_RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+
+
+class CallMetrics:
+    """Counts the calls of one server.
+
+    `contracts` are those of its RPCs: a call of anything else makes no series. Every outcome
+    that they declare is there from the start, with 0: a rise from nothing to 1 would be seen by
+    nobody.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        contracts: Iterable[MethodContract],
+        error_table: ErrorTable,
+    ) -> None:
+        self._calls = Counter(
+            "checkout_rpc_calls",
+            "Calls answered, by method, status code and error reason.",
+            ["method", "code", "reason"],
+            registry=registry,
+        )
+        self._durations = Histogram(
+            "checkout_rpc_duration_seconds",
+            "How long calls took, by method and status code.",
+            ["method", "code"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._replays = Counter(
+            "checkout_rpc_replays",
+            "Calls answered with a stored reply, by where it was stored.",
+            ["source"],
+            registry=registry,
+        )
+        in_progress = Gauge(
+            "checkout_rpc_calls_in_progress",
+            "Calls being served, by method.",
+            ["method"],
+            registry=registry,
+        )
+        gauges = {}
+        for contract in contracts:
+            name = short_name(contract.method)
+            gauges[contract.method] = in_progress.labels(name)
+            self._calls.labels(name, "OK", "")
+            for reason in contract.error_reasons:
+                self._calls.labels(name, error_table.code_of(reason), reason)
+        for source in _REPLAY_SOURCES:
+            self._replays.labels(source)
+        self.in_progress = CallsInProgress(gauges)
+        # Looked up without a lock: two threads that meet a new outcome find the same children.
+        self._of_outcome: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+
+    def observe(self, call: Call, code: str, seconds: float) -> None:
+        """Count a call that is over."""
+        outcome = self._of_outcome.get((call.method, code, call.reason))
+        calls, durations = outcome or self._outcome(call.method, code, call.reason)
+        calls.inc()
+        durations.observe(seconds)
+        if call.replayed_from:
+            self._replays.labels(call.replayed_from).inc()
+
+    def _outcome(self, method: str, code: str, reason: str) -> tuple[Counter, Histogram]:
+        name = short_name(method)
+        outcome = self._calls.labels(name, code, reason), self._durations.labels(name, code)
+        return self._of_outcome.setdefault((method, code, reason), outcome)
+
+
+class CallsInProgress(grpc.ServerInterceptor):
+    """Keeps the number of calls being served, for every method that has a gauge."""
+
+    def __init__(self, gauges: Mapping[str, Gauge]) -> None:
+        self._gauges = gauges
+        self._counted: dict[str, _RpcHandler] = {}
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], _RpcHandler],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _RpcHandler:
+        """Return the handler of the method, wrapped once."""
+        method = handler_call_details.method
+        if counted := self._counted.get(method):
+            return counted
+        handler = continuation(handler_call_details)
+        gauge = self._gauges.get(method)
+        if handler is None or gauge is None:
+            return handler
+        return self._counted.setdefault(method, _counted(handler, gauge))
+
+
+def _counted(handler: "grpc.RpcMethodHandler[Any, Any]", gauge: Gauge) -> _RpcHandler:
+    if handler.unary_unary is not None:
+        return grpc.unary_unary_rpc_method_handler(
+            _counting(handler.unary_unary, gauge),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+    if isinstance(handler.unary_stream, OnSidePool):
+        # It returns when the stream is over, not before its first message.
+        return grpc.unary_stream_rpc_method_handler(
+            handler.unary_stream.wrapped(lambda behaviour: _counting(behaviour, gauge)),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+    return handler
+
+
+def _counting(behaviour: Callable[..., Any], gauge: Gauge) -> Callable[..., Any]:
+    def serve(*arguments: Any) -> Any:
+        gauge.inc()
+        try:
+            return behaviour(*arguments)
+        finally:
+            gauge.dec()
+
+    return serve
+
+
+def short_name(method: str) -> str:
+    """Return the RPC's own name: `/package.Service/Rpc` is Rpc."""
+    return method.rpartition("/")[2]

@@ -1,0 +1,81 @@
+"""How every run of the attack ends: the faults stop, everything settles, everything is right.
+
+Three sources that know nothing of each other are compared: the gateway's books, the two
+databases, and what the clients were told.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from order_service.verification.verify import verify
+from service_kit.database import Database
+from service_kit.errors import StorageUnavailable
+from tests.faults.figures import Figures
+from tests.faults.history import Call
+from tests.faults.history_check import problems
+from tests.faults.in_flight import in_flight
+from tests.faults.truth import Truth, read_truth
+
+# What the product promises: nothing is in flight for longer once the faults have stopped.
+SETTLED_WITHIN_SECONDS: Final = 30.0
+
+_POLL_SECONDS: Final = 0.1
+_NAMED_MAX: Final = 50
+
+
+@dataclass(frozen=True)
+class Books:
+    """Where the truth is: both databases, read by the test itself, and the gateway's file."""
+
+    order_database: Database
+    payment_database: Database
+    ledger: Path
+
+
+def check_aftermath(books: Books, calls: Iterable[Call], figures: Figures) -> Truth:
+    """Wait until nothing is in flight, compare all sources, and fail with every problem."""
+    began = time.monotonic()
+    left = settled(books)
+    figures.observe("until all is settled after the faults", time.monotonic() - began)
+    truth = read_truth(books.order_database, books.ledger)
+    calls = list(calls)
+    found = [*left, *_violations(books, figures), *problems(calls, truth)]
+    figures.add("charges", len(truth.charges))
+    figures.add("refunds", len(truth.refunds))
+    figures.add("calls whose answers were checked", len(calls))
+    assert not found, _report(found)
+    return truth
+
+
+def settled(books: Books, *, within_seconds: float = SETTLED_WITHIN_SECONDS) -> list[str]:
+    """Wait until nothing is in flight. Return what still is when the time is over."""
+    give_up_at = time.monotonic() + within_seconds
+    while True:
+        try:
+            left = in_flight(books.order_database, books.payment_database)
+        except StorageUnavailable as error:
+            left = [f"a database does not answer: {error}"]
+        if not left or time.monotonic() > give_up_at:
+            return left
+        time.sleep(_POLL_SECONDS)
+
+
+def _violations(books: Books, figures: Figures) -> Sequence[str]:
+    """Ask the product's own verification of the two databases and the gateway's books."""
+    report = verify(
+        order_database=books.order_database,
+        payment_database=books.payment_database,
+        ledger=books.ledger,
+    )
+    figures.add("orders checked", report.orders)
+    # The last line is the sum. Nothing here may have to wait for a person.
+    return list(report.lines())[:-1]
+
+
+def _report(found: list[str]) -> str:
+    named = found[:_NAMED_MAX]
+    more = [f"and {len(found) - len(named)} more"] if len(found) > len(named) else []
+    return "\n".join([f"{len(found)} problems:", *named, *more])

@@ -1,0 +1,193 @@
+"""What the gateway has not answered is asked about again, under the same key, until it is."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from checkout.payment.v1 import payment_pb2
+from payment_service.application.gateway_time import LEASE_MAX
+from payment_service.application.ports import Declined, NotFound, Succeeded, Unknown
+from tests.integration.payment_service.background import (
+    KEY_AGE_MAX,
+    Background,
+    background_of,
+)
+
+PENDING = payment_pb2.PAYMENT_STATUS_PENDING
+SUCCEEDED = payment_pb2.PAYMENT_STATUS_SUCCEEDED
+FAILED = payment_pb2.PAYMENT_STATUS_FAILED
+SECOND = timedelta(seconds=1)
+
+
+def pending_payment(background: Background) -> payment_pb2.Payment:
+    """Charge, and lose the answer."""
+    background.gateway.answers.append(Unknown())
+    payment = background.desk.process()
+    assert payment.status == PENDING
+    return payment
+
+
+def pending_refund(background: Background, minor_units: int = 1000) -> payment_pb2.Refund:
+    """Give back, and lose the answer."""
+    payment = background.desk.process()
+    background.gateway.answers.append(Unknown())
+    refund = background.desk.refund(payment, minor_units).refund
+    assert refund.status == payment_pb2.REFUND_STATUS_PENDING
+    return refund
+
+
+def status(background: Background, payment: payment_pb2.Payment) -> int:
+    return background.desk.get(payment.id).status
+
+
+@pytest.mark.requirement("FR-132")
+class TestPaymentWithoutAnAnswer:
+    def test_is_asked_about_again_under_its_key(self, background: Background) -> None:
+        payment = pending_payment(background)
+        background.desk.clock.move(SECOND)
+
+        assert background.until_nothing_is_left(background.again.payments) == 1
+
+        assert status(background, payment) == SUCCEEDED
+        assert background.gateway.asked == [("charge", payment.id)] * 2
+        assert background.desk.events(payment.order_id) == [
+            "payment_requested",
+            "payment_succeeded",
+        ]
+        assert background.desk.history(payment.order_id)[-1].actor_id == "payment-service"
+
+    def test_may_turn_out_to_be_declined(self, background: Background) -> None:
+        payment = pending_payment(background)
+        background.gateway.answers.append(Declined("expired_card"))
+        background.desk.clock.move(SECOND)
+        background.until_nothing_is_left(background.again.payments)
+        assert status(background, payment) == FAILED
+
+    def test_is_left_alone_while_a_call_asks(self, background: Background) -> None:
+        payment = pending_payment(background)
+        background.desk.lease(payment.id)
+        background.desk.clock.move(SECOND)
+        assert not background.again.payments()
+
+        background.desk.clock.move(LEASE_MAX)
+        assert background.again.payments()
+        assert status(background, payment) == SUCCEEDED
+
+    def test_is_asked_about_later_and_later_ten_seconds_at_most(
+        self, background: Background
+    ) -> None:
+        payment = pending_payment(background)
+        for wait in (1, 2, 4, 8, 10, 10):
+            background.desk.clock.move(timedelta(seconds=wait - 0.5))
+            background.gateway.answers.append(Unknown())
+            asked = len(background.gateway.asked)
+            background.again.payments()
+            assert len(background.gateway.asked) == asked, f"sooner than after {wait} s"
+            background.desk.clock.move(timedelta(seconds=0.5))
+            background.again.payments()
+            assert len(background.gateway.asked) == asked + 1
+        assert status(background, payment) == PENDING
+
+    def test_all_of_them_are_due_once_the_gateway_answers(self, background: Background) -> None:
+        payments = [pending_payment(background) for _ in range(4)]
+        background.gateway.answers.extend([Unknown()] * 4)
+        background.desk.clock.move(SECOND)
+        for _ in payments:
+            assert not background.again.payments()
+        background.desk.clock.move(2 * SECOND)
+
+        # The clock stands still: what was postponed is not waited for.
+        assert background.until_nothing_is_left(background.again.payments) == 4
+
+        assert {status(background, payment) for payment in payments} == {SUCCEEDED}
+
+    def test_that_is_never_answered_is_in_nobodys_way(self, background: Background) -> None:
+        mute = pending_payment(background)
+        background.desk.clock.move(KEY_AGE_MAX)
+        others = [pending_payment(background) for _ in range(3)]
+        background.desk.clock.move(SECOND)
+        background.gateway.answers.append(NotFound())
+
+        for _ in range(8):
+            background.again.payments()
+
+        assert status(background, mute) == PENDING
+        assert {status(background, payment) for payment in others} == {SUCCEEDED}
+
+    def test_is_shared_by_several_processes(self, background: Background) -> None:
+        payments = [pending_payment(background) for _ in range(12)]
+        background.desk.clock.move(SECOND)
+        processes = [background_of(background.desk, background.gateway) for _ in range(4)]
+
+        with ThreadPoolExecutor(4) as threads:
+            done = list(
+                threads.map(lambda each: each.until_nothing_is_left(each.again.payments), processes)
+            )
+
+        assert sum(done) == 12
+        assert {status(background, payment) for payment in payments} == {SUCCEEDED}
+        assert len(background.gateway.asked) == 24, "a payment was asked about twice"
+
+
+@pytest.mark.requirement("FR-132")
+class TestRefundWithoutAnAnswer:
+    def test_is_asked_about_again_under_its_key(self, background: Background) -> None:
+        refund = pending_refund(background)
+        background.desk.clock.move(SECOND)
+
+        assert background.until_nothing_is_left(background.again.refunds) == 1
+
+        assert background.gateway.asked[-2:] == [("refund", refund.id)] * 2
+        payment = background.desk.get(refund.payment_id)
+        assert payment.refunded_amount.minor_units == 1000
+        [row] = background.desk.refund_rows(refund.payment_id)
+        assert row.status == "succeeded"
+
+    def test_may_turn_out_to_be_declined(self, background: Background) -> None:
+        refund = pending_refund(background)
+        background.gateway.answers.append(Declined("refund_declined"))
+        background.desk.clock.move(SECOND)
+        background.until_nothing_is_left(background.again.refunds)
+        assert background.desk.get(refund.payment_id).refunded_amount.minor_units == 0
+
+
+@pytest.mark.requirement("FR-133")
+class TestKeyThatGotOld:
+    def test_is_looked_up_and_never_sent_again(self, background: Background) -> None:
+        payment, refund = pending_payment(background), pending_refund(background)
+        background.desk.clock.move(KEY_AGE_MAX + SECOND)
+        del background.gateway.asked[:]
+        for _ in range(3):
+            background.gateway.answers.extend([NotFound(), NotFound()])
+            background.again.payments()
+            background.again.refunds()
+            background.desk.clock.move(10 * SECOND)
+
+        assert (
+            background.gateway.asked
+            == [
+                ("find_charge", payment.id),
+                ("find_refund", refund.id),
+            ]
+            * 3
+        )
+        assert status(background, payment) == PENDING
+
+    def test_waits_for_a_person(self, background: Background) -> None:
+        payment = pending_payment(background)
+        background.desk.clock.move(KEY_AGE_MAX - SECOND)
+        assert background.needs_human() == []
+        background.desk.clock.move(2 * SECOND)
+        [case] = background.needs_human()
+        assert (case.what, case.id, case.order_id) == ("payment", payment.id, payment.order_id)
+
+    def test_is_settled_by_itself_if_the_gateway_knows_it(self, background: Background) -> None:
+        payment = pending_payment(background)
+        background.desk.clock.move(KEY_AGE_MAX + SECOND)
+        background.gateway.answers.append(Succeeded("ch_found"))
+
+        background.until_nothing_is_left(background.again.payments)
+
+        assert status(background, payment) == SUCCEEDED
+        assert background.needs_human() == []
