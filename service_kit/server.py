@@ -4,8 +4,9 @@ import errno
 import os
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final, Protocol
@@ -13,6 +14,7 @@ from typing import Final, Protocol
 import grpc
 
 from service_kit import health
+from service_kit.call_pool import CallPool
 from service_kit.health import HealthProbe, HealthService
 from service_kit.logging import get_logger
 from service_kit.metrics.exposition import Exposition
@@ -24,6 +26,9 @@ from service_kit.workers import Workers
 _MILLISECONDS: Final = 1000
 # How long a connection that is due to close waits for its calls: as long as the longest call.
 _CONNECTION_GRACE_SECONDS: Final = 30
+# How long after the last call its reply may be on the way.
+_LINGER_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.1
 # What cancelled calls get after the drain to leave the server.
 _CANCELLED_SECONDS: Final = 5
 
@@ -102,7 +107,7 @@ class Server:
         names = [service.name for service in services]
         self._health = HealthService(names)
         self._probe = HealthProbe(ping, self._health)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
+        self._pool = CallPool(threads, thread_name_prefix="rpc")
         self._server = grpc.server(
             self._pool,
             interceptors=list(interceptors),
@@ -147,7 +152,7 @@ class Server:
         self._streams.drain()
         # Both at once: what a worker has begun may take as long as a call.
         self._workers.stop(self._drain_seconds)
-        ended.wait(self._drain_seconds + _CANCELLED_SECONDS)
+        self._wait_for_calls(ended)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._streams.close()
         if self._metrics:
@@ -156,6 +161,16 @@ class Server:
         for close in closers:
             close()
         self._log.info("stopped", address=self.address)
+
+    def _wait_for_calls(self, ended: threading.Event) -> None:
+        # grpc waits for connections too: one whose client is silent would take all the time.
+        give_up_at = time.monotonic() + self._drain_seconds
+        while not ended.wait(_LOOK_SECONDS) and time.monotonic() < give_up_at:
+            pools = (self._pool, self._streams.pool)
+            if min(pool.idle_seconds() for pool in pools) > _LINGER_SECONDS:
+                self._server.stop(grace=0)
+                break
+        ended.wait(_CANCELLED_SECONDS)
 
     def _listen(self) -> None:
         try:

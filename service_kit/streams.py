@@ -6,12 +6,12 @@ the stream's own, and holds one message and no connection to the database.
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
 
 import grpc
 
+from service_kit.call_pool import CallPool
 from service_kit.errors import Overloaded, ServerDraining
 from service_kit.stream import CallerGone, Stream
 
@@ -25,7 +25,7 @@ class Streams:
     """Opens at most `limit` streams at a time. Their handlers run on `pool`."""
 
     def __init__(self, *, limit: int) -> None:
-        self.pool = ThreadPoolExecutor(limit + _THREADS_TO_REFUSE, thread_name_prefix="stream")
+        self.pool = CallPool(limit + _THREADS_TO_REFUSE, thread_name_prefix="stream")
         self._limit = limit
         self._open: set[Stream] = set()
         # Longer than it is open: until grpc has nothing of it left to send.
