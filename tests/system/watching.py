@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from checkout.order.v1 import order_audit_pb2
 from service_kit.database import Database
+from tests.captured_log import CapturedLog
 from tests.checkout import Checkout
 from tests.client import ORDER_SERVICE_NAME, SHOP, Client, Responses
 from tests.system.simultaneously import outcome_of, reason_of
@@ -52,6 +53,12 @@ class Watcher:
             self.take(next(stream))
         return self.entries[-count:] if count else []
 
+    def take_heartbeat(self, stream: Responses) -> None:
+        """Deal with messages up to a heartbeat: what came before it counts as sent."""
+        seen = self.heartbeats
+        while self.heartbeats == seen:
+            self.take(next(stream))
+
     @property
     def sequences(self) -> list[int]:
         """The numbers of the entries it was sent."""
@@ -88,8 +95,8 @@ def as_many_as_are_served(
 
 @contextmanager
 def client_at(address: str) -> Iterator[Client]:
-    """A client with a connection of its own."""
-    with grpc.insecure_channel(address) as channel:
+    """A client with a connection of its own, which takes 64 kB that nobody reads and no more."""
+    with grpc.insecure_channel(address, options=[("grpc.http2.bdp_probe", 0)]) as channel:
         yield Client(channel, ORDER_SERVICE_NAME, SHOP)
 
 
@@ -114,6 +121,12 @@ def stored_sequences(database: Database) -> list[int]:
     """Every number in the history."""
     query = sa.text("SELECT sequence FROM order_audit_entries ORDER BY sequence")
     return list(database.read(lambda connection: connection.execute(query).scalars().all()))
+
+
+def lines_of_streams(log: CapturedLog) -> list[dict[str, Any]]:
+    """What was logged of streams that are over."""
+    method = f"/{ORDER_SERVICE_NAME}/WatchOrderEvents"
+    return [line for line in log.lines("rpc") if line["method"] == method]
 
 
 @contextmanager
