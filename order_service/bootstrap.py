@@ -127,16 +127,15 @@ def build(
         Task("read-payments", read_payments),
         Task("apply-payments", ApplyPayments(store=store, payments=payments, clock=clock)),
         Task("forget-keys", ForgetKeys(store=store, clock=clock), pause_seconds=60),
+        # Watchers wait for it.
+        Task("follow-history", head, pause_seconds=_FOLLOW_SECONDS, for_callers=True),
     ]
-    # Following is no background work: watchers wait for it.
-    follow = Task("follow-history", head, pause_seconds=_FOLLOW_SECONDS)
-    tasks = [follow, *(tasks if settings.background_work else [])]
     gauges_store = SqlStore(gauges)
     metrics = ServerMetrics(
         service="order-service",
         contracts=contracts.values(),
         error_table=ERROR_TABLE,
-        workers=[task.name for task in tasks],
+        workers=[t.name for t in tasks if t.for_callers or settings.background_work],
         gauges=STORED_GAUGES,
         read=stored_numbers(
             Backlog(store=gauges_store, clock=clock), NeedsHuman(store=gauges_store, clock=clock)
@@ -158,7 +157,9 @@ def build(
             ),
         ],
         ping=probe.ping,
-        workers=Workers(tasks, observe=metrics.workers.observe),
+        workers=Workers(
+            tasks, switched_on=settings.background_work, observe=metrics.workers.observe
+        ),
         streams=streams,
         metrics=exposition(metrics.registry, settings),
         closers=closers,

@@ -98,7 +98,7 @@ class Server:
         # grpc is content with either address of localhost; the other may be somebody else's.
         self._host = "127.0.0.1" if host == "localhost" else host
         self.port = port
-        self._workers = workers or Workers([])
+        self.workers = workers or Workers([])
         self._streams = streams or Streams(limit=0)
         self._metrics = metrics
         self._closers = closers
@@ -135,7 +135,7 @@ class Server:
         self._tell_metrics()
         self._probe.start()
         self._server.start()
-        self._workers.start()
+        self.workers.start()
         self._log.info(
             "listening",
             address=self.address,
@@ -151,7 +151,7 @@ class Server:
         self._log.info("draining", address=self.address)
         self._streams.drain()
         # Both at once: what a worker has begun may take as long as a call.
-        self._workers.stop(self._drain_seconds)
+        self.workers.stop(self._drain_seconds)
         self._wait_for_calls(ended)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._streams.close()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -32,6 +32,12 @@ from tests.ledger import Ledger
 
 SECRET = "a secret of the tests, 32 characters or more"
 
+# A service that was stopped and started is called again without a wait of seconds.
+_FOUND_AGAIN_SOON: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
+
 
 class Checkout:
     """Both services, running, and the ways to call them and to look inside."""
@@ -55,7 +61,9 @@ class Checkout:
         self.start_payments()
         self.start_orders()
         self.order_channel = grpc.insecure_channel(self.order_server.address)
-        self.payment_channel = grpc.insecure_channel(self.payment_server.address)
+        self.payment_channel = grpc.insecure_channel(
+            self.payment_server.address, options=_FOUND_AGAIN_SOON
+        )
 
     def start_orders(self) -> None:
         """Start the order service, again at the address where it was before."""
@@ -183,6 +191,7 @@ def running_checkout(
     payment_url: str = "",
     redis_url: str = "",
     migrate: bool = True,
+    clock: MovableClock | None = None,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     **settings: Any,
 ) -> Iterator[Checkout]:
@@ -212,7 +221,7 @@ def running_checkout(
     checkout = Checkout(
         order_settings=order_settings,
         payment_settings=payment_settings,
-        clock=MovableClock(),
+        clock=clock or MovableClock(),
         heartbeat_seconds=heartbeat_seconds,
     )
     try:
