@@ -14,10 +14,12 @@ from tests.faults.model.state import (
     FAILED,
     FORGOTTEN,
     FRESH,
+    IN_FLIGHT,
     NONE,
     OLD,
     PAYMENT,
     PENDING,
+    REFUND,
     SUCCEEDED,
     WRITTEN,
     Item,
@@ -47,15 +49,23 @@ def gateway_steps(m: Scenario, s: State) -> Iterator[Step]:
             yield from _settle(m, s, kind, place, item)
 
 
+def _asker(m: Scenario, s: State, kind: str, place: int) -> str:
+    """Who asks about it: its own worker, or the one that settles the operation behind it."""
+    if m.has(Guard.ASKED_AGAIN):
+        return WORKER
+    behind = s.give_backs if kind == REFUND else s.charges
+    is_in_flight = IN_FLIGHT in (*behind[place : place + 1], s.cancellation)
+    return m.worker(Guard.LEFT_BEHIND_SETTLED) if is_in_flight else CALLER
+
+
 def _execute(m: Scenario, s: State, kind: str, place: int, item: Item) -> Iterator[Step]:
     is_new = not item.booked and item.age < ARRIVED_OR_LOST
-    by = WORKER if item.row == PENDING and item.age == FRESH else CALLER
+    by = _asker(m, s, kind, place) if item.row == PENDING and item.age == FRESH else CALLER
     if is_new and m.declines:
         declined = item._replace(is_declined=True)
         yield Step(f"the gateway declines {kind} {place}", s.put(kind, place, declined), by=by)
     is_sent_anew = item.row == PENDING and (
-        not m.has(Guard.SAME_GATEWAY_KEY)
-        or (item.age == FORGOTTEN and not m.has(Guard.NO_OLD_KEY))
+        not m.has(Guard.SAME_GATEWAY_KEY) or (item.age == FORGOTTEN and not m.has(Guard.NO_OLD_KEY))
     )
     if is_new or (is_sent_anew and item.moved == 1):
         moved = item._replace(moved=item.moved + 1)
@@ -67,7 +77,7 @@ def _answer(m: Scenario, s: State, kind: str, place: int, item: Item) -> Iterato
     is_open = item.row == PENDING or not m.has(Guard.OUTCOME_COMPARED)
     if item.booked and is_open:
         # A key that is forgotten is looked up in vain; an answer of before may be on its way.
-        by = WORKER if item.age < FORGOTTEN else CALLER
+        by = _asker(m, s, kind, place) if item.age < FORGOTTEN else CALLER
         yield from _write(m, s, kind, place, item.booked, by=by)
     elif item.booked not in (NONE, item.row) and not is_open:
         heard = item._replace(heard=True, recorded=m.has(Guard.CONTRADICTION_WRITTEN))

@@ -31,6 +31,9 @@ class Guard(Enum):
     INBOX = "a payment that the feed tells of is kept until it is applied"
     INBOX_WITH_CURSOR = "the inbox and the cursor commit together"
     INBOX_WAITS = "the inbox is not applied while an operation is in flight"
+    REPLY_STORED = "a repeat gets the reply that was stored, not one computed anew"
+    LEFT_BEHIND_SETTLED = "a worker settles the operations that callers leave behind"
+    INBOX_APPLIED = "a worker applies the inbox"
     KEPT_IN_FLIGHT = "a key is not forgotten while its operation is in flight"
     KEPT_FROM_REPLY = "a key is kept for 24 hours from its reply, not from its claim"
     # The payment service.
@@ -45,6 +48,7 @@ class Guard(Enum):
     EVENT_WITH_CHANGE = "the event commits with the payment's outcome"
     SUM_CHECKED = "refunds that may succeed never add up to more than the payment"
     SUM_LOCKED = "refunds are added up under the payment's lock"
+    ASKED_AGAIN = "a worker asks the gateway again about what is pending"
     SAME_GATEWAY_KEY = "what is sent again is sent under the same key"
     NO_OLD_KEY = "nothing is sent under an old key"
     LOOK_UP_FIRST = "the gateway is looked up before an operator's word counts"
@@ -60,7 +64,7 @@ STANDS_BEHIND: Final = MappingProxyType(
         Guard.ORDER_REVISION: (Guard.ORDER_LOCK,),
         Guard.NOTHING_IN_FLIGHT: (Guard.ONE_OPERATION_INDEX,),
         Guard.ONE_OPERATION_INDEX: (Guard.NOTHING_IN_FLIGHT,),
-        Guard.CHARGE_INTENT: (Guard.INBOX,),
+        Guard.CHARGE_INTENT: (Guard.INBOX_WITH_CURSOR,),
         Guard.WITHIN_WHAT_IS_LEFT: (Guard.SUM_CHECKED,),
         Guard.SUM_CHECKED: (Guard.WITHIN_WHAT_IS_LEFT,),
         Guard.SUM_LOCKED: (Guard.NOTHING_IN_FLIGHT, Guard.ONE_OPERATION_INDEX),

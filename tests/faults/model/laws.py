@@ -15,8 +15,8 @@ from tests.faults.model.state import (
     FORGOTTEN,
     FRESH,
     FULFILLED,
-    IN_FLIGHT,
     NOBODY,
+    NONE,
     OUT_OF_SIGHT,
     PAID,
     PENDING,
@@ -83,8 +83,8 @@ def rows_agree_with_gateway(s: State) -> str:
 def operations_agree_with_payments(s: State) -> str:
     """A charge and its payment end together; an operation without success moves no money."""
     for place, status in enumerate(s.charges):
-        if (status == ENDED_WELL) != (s.paid_by == place):
-            return f"charge {place} is {status or 'not recorded'} apart from its payment"
+        if status != NONE and (status == ENDED_WELL) != (s.paid_by == place):
+            return f"charge {place} is {status} apart from its payment"
         if status in (ENDED_BADLY, ENDED_VOID) and s.payments[place].moved:
             return f"charge {place} {status}, and the gateway has the money"
     return ""
@@ -166,9 +166,9 @@ def _changes(before: State, after: State) -> Iterator[tuple[object, ...]]:
             if old.reply != new.reply and new.reply.startswith("refused"):
                 yield ("refused", place)
     if before.payments is not after.payments or before.refunds is not after.refunds:
-        for (kind, place, old), (_, _, new) in zip(before.items(), after.items(), strict=True):
-            if old.row != new.row:
-                yield (kind, place, old.row, new.row)
+        for (kind, place, was), (_, _, item) in zip(before.items(), after.items(), strict=True):
+            if was.row != item.row:
+                yield (kind, place, was.row, item.row)
 
 
 def is_settled(m: Scenario, s: State, *, by_itself: bool) -> str:

@@ -36,6 +36,8 @@ def order_steps(m: Scenario, s: State) -> Iterator[Step]:
     yield from _mark_paid(m, s)
     if m.fulfil:
         yield from _fulfil(m, s)
+    if not m.has(Guard.REPLY_STORED):
+        yield from _compute_anew(s)
     if m.forgets:
         yield from _forget(m, s)
 
@@ -160,9 +162,18 @@ def _refuse(m: Scenario, s: State, key: int, call: str) -> Iterator[Step]:
     """Store a refusal with its entry. It touches nothing but its own key."""
     if m.repeats:
         reply = f"refused: {s.status}, {PRICE - s.refunded} left"
-        yield Step(
-            f"{call} is {reply}", finished(s, key, reply), (("refused", key),)
-        )
+        yield Step(f"{call} is {reply}", finished(s, key, reply), (("refused", key),))
+
+
+def shown(s: State) -> str:
+    """A reply that shows the order."""
+    return f"ok, {s.status}, {s.refunded} given back"
+
+
+def _compute_anew(s: State) -> Iterator[Step]:
+    for place, key in enumerate(s.keys):
+        if key.reply.startswith("ok"):
+            yield Step(f"a repeat of key {place} gets {shown(s)}", finished(s, place, shown(s)))
 
 
 def finished(s: State, key: int, reply: str) -> State:

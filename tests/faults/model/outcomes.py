@@ -7,7 +7,7 @@ may come at any time, any number of times.
 from collections.abc import Iterator
 
 from tests.faults.model.guards import Guard
-from tests.faults.model.orders import finished
+from tests.faults.model.orders import finished, shown
 from tests.faults.model.scenario import WORKER, Scenario, Step
 from tests.faults.model.state import (
     CANCELLED,
@@ -19,7 +19,6 @@ from tests.faults.model.state import (
     IN_FLIGHT,
     IN_INBOX,
     NOBODY,
-    NONE,
     OUT_OF_SIGHT,
     PAID,
     PAYMENT,
@@ -72,20 +71,26 @@ def _charged(m: Scenario, s: State, place: int, key: int) -> Iterator[Step]:
             if s.status == CREATED or s.paid_by == place:
                 ended = _with_charge(s, place, ENDED_WELL)
                 paid, entries = _paid(m, ended, place)
-                yield from _end(m, heard, paid, key, f"ok, {paid.status}", entries)
+                yield from _end(m, heard, paid, key, shown(paid), entries=entries)
         elif answer == FAILED:
             ended = _with_charge(s, place, ENDED_BADLY)
-            yield from _end(m, heard, ended, key, "refused: declined", (("refused", key),))
+            yield from _end(m, heard, ended, key, "refused: declined", entries=(("refused", key),))
         elif s.charges[place] == IN_FLIGHT:
             free = _with_charge(s, place, ENDED_VOID)
             free = free.with_key(key, free.keys[key]._replace(bound=NOBODY))
-            yield Step(heard + ": its key is free", free, by=WORKER)
+            by = m.worker(Guard.LEFT_BEHIND_SETTLED)
+            yield Step(heard + ": its key is free", free, by=by)
     if payment.row == PENDING and not m.has(Guard.PENDING_NOT_STORED):
         yield Step(f"the reply of charge {place} says pending", finished(s, key, "pending"))
     if s.charges[place] == IN_FLIGHT and not m.has(Guard.UNKNOWN_OPERATION):
         ended = _with_charge(s, place, ENDED_BADLY)
         yield from _end(
-            m, f"charge {place} timed out", ended, key, "refused: declined", (("refused", key),)
+            m,
+            f"charge {place} timed out",
+            ended,
+            key,
+            "refused: declined",
+            entries=(("refused", key),),
         )
 
 
@@ -96,12 +101,12 @@ def _cancelled(m: Scenario, s: State) -> Iterator[Step]:
             if s.status == CREATED:
                 ended = s._replace(cancellation=ENDED_WELL, status=CANCELLED)
                 change = (("order", CREATED, CANCELLED),)
-                yield from _end(m, "the order is sealed", ended, key, "ok, cancelled", change)
+                yield from _end(m, "the order is sealed", ended, key, shown(ended), entries=change)
         elif s.status == CREATED or s.paid_by == place:
             paid, entries = _paid(m, s._replace(cancellation=ENDED_BADLY), place)
             entries = (*entries, ("refused", key))
             heard = f"the seal finds payment {place}"
-            yield from _end(m, heard, paid, key, "refused: paid", entries)
+            yield from _end(m, heard, paid, key, "refused: paid", entries=entries)
 
 
 def _refunded(m: Scenario, s: State, place: int) -> Iterator[Step]:
@@ -110,7 +115,7 @@ def _refunded(m: Scenario, s: State, place: int) -> Iterator[Step]:
         heard = f"refund {place} has {answer}"
         if answer != SUCCEEDED:
             ended = s._replace(give_backs=replaced(s.give_backs, place, ENDED_BADLY))
-            yield from _end(m, heard, ended, key, "refused: declined", (("refused", key),))
+            yield from _end(m, heard, ended, key, "refused: declined", entries=(("refused", key),))
         elif s.status == PAID and s.refunded + refund.amount <= PRICE:
             refunded = s.refunded + refund.amount
             status = REFUNDED if refunded == PRICE else PAID
@@ -122,13 +127,18 @@ def _refunded(m: Scenario, s: State, place: int) -> Iterator[Step]:
             change: tuple[object, ...] = ("given back", s.refunded, refunded)
             if status == REFUNDED:
                 change = ("order", PAID, REFUNDED)
-            yield from _end(m, heard, ended, key, f"ok, {status}, {refunded}", (change,))
+            yield from _end(m, heard, ended, key, shown(ended), entries=(change,))
     if refund.row == PENDING and not m.has(Guard.PENDING_NOT_STORED):
         yield Step(f"the reply of refund {place} says pending", finished(s, key, "pending"))
     if s.give_backs[place] == IN_FLIGHT and not m.has(Guard.UNKNOWN_OPERATION):
         ended = s._replace(give_backs=replaced(s.give_backs, place, ENDED_BADLY))
         yield from _end(
-            m, f"refund {place} timed out", ended, key, "refused: declined", (("refused", key),)
+            m,
+            f"refund {place} timed out",
+            ended,
+            key,
+            "refused: declined",
+            entries=(("refused", key),),
         )
 
 
@@ -144,11 +154,11 @@ def _paid(m: Scenario, s: State, place: int) -> tuple[State, Entries]:
 
 
 def _end(
-    m: Scenario, heard: str, s: State, key: int, reply: str, entries: Entries
+    m: Scenario, heard: str, s: State, key: int, reply: str, *, entries: Entries
 ) -> Iterator[Step]:
     """Order, operation, entries and the reply of the key, in one transaction."""
     says = f"{heard}: {reply}"
-    yield Step(says, finished(s, key, reply), entries, by=WORKER)
+    yield Step(says, finished(s, key, reply), entries, m.worker(Guard.LEFT_BEHIND_SETTLED))
     if not m.has(Guard.AUDIT_WITH_CHANGE):
         yield Step(says + ", and dies before the entry", finished(s, key, reply))
     if not m.has(Guard.REPLY_WITH_CHANGE):
@@ -172,9 +182,10 @@ def _read(m: Scenario, s: State, place: int, payment: Item) -> Iterator[Step]:
 
 
 def _apply(m: Scenario, s: State, place: int, payment: Item) -> Iterator[Step]:
+    by = m.worker(Guard.INBOX_APPLIED)
     applied = s.put(PAYMENT, place, payment._replace(fed=OUT_OF_SIGHT))
     if s.paid_by == place:
-        yield Step(f"the inbox finds the order paid by payment {place}", applied, by=WORKER)
+        yield Step(f"the inbox finds the order paid by payment {place}", applied, by=by)
     elif s.status == CREATED and not (s.is_busy and m.has(Guard.INBOX_WAITS)):
         paid, entries = _paid(m, applied, place)
-        yield Step(f"the inbox applies payment {place}", paid, entries, by=WORKER)
+        yield Step(f"the inbox applies payment {place}", paid, entries, by=by)

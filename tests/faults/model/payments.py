@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tests.faults.model.guards import Guard
 from tests.faults.model.orders import amount_of, may_begin, may_charge
-from tests.faults.model.scenario import WORKER, Scenario, Step
+from tests.faults.model.scenario import Scenario, Step
 from tests.faults.model.state import (
     CREATED,
     IN_FLIGHT,
@@ -70,18 +70,20 @@ def _process(m: Scenario, s: State, place: int, payment: Item) -> Iterator[Step]
 
 def _resolve(m: Scenario, s: State, place: int, payment: Item) -> Iterator[Step]:
     """ResolvePayment, by a worker: a charge that has not arrived never will."""
+    by = m.worker(Guard.LEFT_BEHIND_SETTLED)
     if payment.row == NONE and m.has(Guard.TOMBSTONE) and m.has(Guard.OWN_CALLER):
         void = s.put(PAYMENT, place, payment.is_written(VOIDED))
         entry = ((PAYMENT, place, NONE, VOIDED),)
-        yield Step(f"charge {place} is resolved before it arrives", void, entry, by=WORKER)
+        yield Step(f"charge {place} is resolved before it arrives", void, entry, by=by)
     elif payment.row == NONE or not m.has(Guard.OWN_CALLER):
         said = payment.said if VOIDED in payment.said else (*payment.said, VOIDED)
         void = s.put(PAYMENT, place, payment._replace(said=said))
-        yield Step(f"charge {place} is said to be void, and is not", void, by=WORKER)
+        yield Step(f"charge {place} is said to be void, and is not", void, by=by)
 
 
 def _seal(m: Scenario, s: State) -> Iterator[Step]:
     """SealOrder, for the first or any later time: it seals at once, whatever it then finds."""
+    by = m.worker(Guard.LEFT_BEHIND_SETTLED)
     live = [place for place, payment in enumerate(s.payments) if payment.is_live]
     succeeded = [place for place in live if s.payments[place].row == SUCCEEDED]
     found = succeeded if m.has(Guard.CANCEL_WAITS) or succeeded else []
@@ -92,7 +94,13 @@ def _seal(m: Scenario, s: State) -> Iterator[Step]:
     if said != s.seal_said or is_sealed != s.is_sealed:
         entries = (("sealed",),) if is_sealed != s.is_sealed else ()
         sealed = s._replace(seal_said=said, is_sealed=is_sealed)
-        yield Step(f"SealOrder finds {found or 'a pending payment'}", sealed, entries, by=WORKER)
+        yield Step(f"SealOrder finds {_named(found)}", sealed, entries, by=by)
+
+
+def _named(found: list[int]) -> str:
+    if not found:
+        return "a pending payment"
+    return "no payment" if found == [NOBODY] else f"payment {found[0]}"
 
 
 def _give_back(m: Scenario, s: State, place: int, refund: Item) -> Iterator[Step]:
@@ -102,6 +110,7 @@ def _give_back(m: Scenario, s: State, place: int, refund: Item) -> Iterator[Step
         if m.has(Guard.REFUND_INTENT) or not begins:
             return
         refund = refund._replace(amount=amount_of(m, s, place))
+    by, nobody = m.worker(Guard.LEFT_BEHIND_SETTLED), (NONE, NOBODY)
     reserved = sum(other.amount for other in s.refunds if other.is_live)
     fits = reserved + refund.amount <= PRICE or not m.has(Guard.SUM_CHECKED)
     pending = s.put(REFUND, place, refund.is_written(PENDING))
@@ -109,12 +118,12 @@ def _give_back(m: Scenario, s: State, place: int, refund: Item) -> Iterator[Step
     if not fits:
         void = s.put(REFUND, place, refund.is_written(VOIDED))
         entry = ((REFUND, place, NONE, VOIDED),)
-        yield Step(f"refund {place} is more than is left", void, entry, by=WORKER)
-    elif m.has(Guard.SUM_LOCKED):
-        yield Step(f"refund {place} arrives and is pending", pending, entry, by=WORKER)
-    elif s.looking == (NONE, NOBODY):
+        yield Step(f"refund {place} is more than is left", void, entry, by=by)
+    elif m.has(Guard.SUM_LOCKED) or s.looking not in (nobody, ("refund", place)):
+        yield Step(f"refund {place} arrives and is pending", pending, entry, by=by)
+    elif s.looking == nobody:
         looking = s._replace(looking=("refund", place))
-        yield Step(f"refund {place} finds enough left and holds no lock", looking, by=WORKER)
+        yield Step(f"refund {place} finds enough left and holds no lock", looking, by=by)
     if s.looking == ("refund", place):
         inserted = pending._replace(looking=(NONE, NOBODY))
-        yield Step(f"refund {place} is inserted as pending", inserted, entry, by=WORKER)
+        yield Step(f"refund {place} is inserted as pending", inserted, entry, by=by)

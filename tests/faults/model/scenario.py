@@ -60,6 +60,10 @@ class Scenario:
         """Whether the guard is in its place."""
         return guard not in self.without
 
+    def worker(self, guard: Guard) -> str:
+        """Who takes the step: a worker if there is one, otherwise whoever likes to."""
+        return WORKER if self.has(guard) else CALLER
+
     @cached_property
     def charge_keys(self) -> tuple[int, ...]:
         """The place of each charge's key."""

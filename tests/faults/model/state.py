@@ -86,7 +86,9 @@ class Item(NamedTuple):
         said = self.said
         if row != PENDING and row not in said:
             said = (*said, row)
-        return self._replace(row=row, said=said, word=NONE, ruling=(NONE, NONE))
+        # A ruling that says otherwise is on its way still, and comes too late.
+        ruling = (NONE, NONE) if self.ruling[0] == row else self.ruling
+        return self._replace(row=row, said=said, word=NONE, ruling=ruling)
 
 
 class Key(NamedTuple):
