@@ -127,7 +127,8 @@ test: setup ## Run all tests and require 95 % branch coverage
 
 .PHONY: faults
 faults: setup ## Attack running services the way reality does, and check that no money is lost
-	@python -m pytest -n $(JOBS) $(or $(ARGS),tests/faults --whole)
+	@# A part may take minutes; what hangs ends all the same.
+	@python -m pytest -n $(JOBS) -o faulthandler_timeout=1500 $(or $(ARGS),tests/faults --whole)
 
 .PHONY: cov
 cov: setup ## Show the coverage of the last test run, with the missing lines

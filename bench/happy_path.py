@@ -145,6 +145,9 @@ class Version:
 
 
 def _environment(source: Path, folder: Path, order_port: int, payment_port: int) -> dict[str, str]:
+    # Told by both versions, unless one is too old to know the settings: it would refuse them.
+    tells_metrics = (source / "service_kit" / "metrics").is_dir()
+    metrics = ("ORDER_SERVICE_METRICS_PORT", "PAYMENT_SERVICE_METRICS_PORT")
     return {
         **without_settings(os.environ),
         "PYTHONPATH": os.pathsep.join([str(source), str(source / "generated")]),
@@ -152,6 +155,7 @@ def _environment(source: Path, folder: Path, order_port: int, payment_port: int)
         "ORDER_SERVICE_PORT": str(order_port),
         "ORDER_SERVICE_PAYMENT_TARGET": f"127.0.0.1:{payment_port}",
         "PAYMENT_SERVICE_PORT": str(payment_port),
+        **(dict.fromkeys(metrics, "0") if tells_metrics else {}),
     }
 
 

@@ -112,14 +112,12 @@ def build(
         Task("apply-payments", ApplyPayments(store=store, payments=payments, clock=clock)),
         Task("forget-keys", ForgetKeys(store=store, clock=clock), pause_seconds=60),
     ]
-    if not settings.background_work:
-        tasks = []
     gauges_store = SqlStore(gauges)
     metrics = ServerMetrics(
         service="order-service",
         contracts=contracts.values(),
         error_table=ERROR_TABLE,
-        workers=[task.name for task in tasks],
+        workers=[task.name for task in tasks] if settings.background_work else [],
         gauges=STORED_GAUGES,
         read=stored_numbers(
             Backlog(store=gauges_store, clock=clock), NeedsHuman(store=gauges_store, clock=clock)
@@ -138,7 +136,9 @@ def build(
             ),
         ],
         ping=probe.ping,
-        workers=Workers(tasks, observe=metrics.workers.observe),
+        workers=Workers(
+            tasks, switched_on=settings.background_work, observe=metrics.workers.observe
+        ),
         metrics=exposition(metrics.registry, settings),
         closers=closers,
         threads=settings.threads,

@@ -109,13 +109,11 @@ def build(
         Task("ask-about-payments", again.payments, threads=2),
         Task("ask-about-refunds", again.refunds),
     ]
-    if not settings.background_work:
-        tasks = []
     metrics = ServerMetrics(
         service="payment-service",
         contracts=contracts.values(),
         error_table=ERROR_TABLE,
-        workers=[task.name for task in tasks],
+        workers=[task.name for task in tasks] if settings.background_work else [],
         gauges=STORED_GAUGES,
         read=stored_numbers(
             Backlog(store=SqlStore(gauges), clock=clock),
@@ -133,7 +131,9 @@ def build(
             ),
         ],
         ping=probe.ping,
-        workers=Workers(tasks, observe=metrics.workers.observe),
+        workers=Workers(
+            tasks, switched_on=settings.background_work, observe=metrics.workers.observe
+        ),
         metrics=exposition(metrics.registry, settings),
         closers=closers,
         threads=settings.threads,
@@ -144,16 +144,17 @@ def build(
 
 
 @contextmanager
-def needs_human(settings: Settings) -> Iterator[NeedsHuman]:
+def needs_human(settings: Settings, *, clock: Clock | None = None) -> Iterator[NeedsHuman]:
     """Open what lists the payments and refunds that wait for a person."""
+    clock = clock or SystemClock()
     with _store(settings) as store:
-        yield NeedsHuman(store=store, clock=SystemClock(), key_age_max=_key_age_max(settings))
+        yield NeedsHuman(store=store, clock=clock, key_age_max=_key_age_max(settings))
 
 
 @contextmanager
-def settle_by_hand(settings: Settings) -> Iterator[SettleByHand]:
+def settle_by_hand(settings: Settings, *, clock: Clock | None = None) -> Iterator[SettleByHand]:
     """Open what ends them on a person's word. Raises SecretUnusable."""
-    clock = SystemClock()
+    clock = clock or SystemClock()
     codec = _codec(load_secret(settings))
     with _store(settings) as store, closing(_simulated_gateway(settings, clock)) as gateway:
         settlement = Settlement(

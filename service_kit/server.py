@@ -91,7 +91,7 @@ class Server:
         # grpc is content with either address of localhost; the other may be somebody else's.
         self._host = "127.0.0.1" if host == "localhost" else host
         self.port = port
-        self._workers = workers or Workers([])
+        self.workers = workers or Workers([])
         self._metrics = metrics
         self._closers = closers
         self._drain_seconds = drain_seconds
@@ -127,7 +127,7 @@ class Server:
         self._tell_metrics()
         self._probe.start()
         self._server.start()
-        self._workers.start()
+        self.workers.start()
         self._log.info(
             "listening",
             address=self.address,
@@ -142,7 +142,7 @@ class Server:
         ended = self._server.stop(grace=self._drain_seconds)
         self._log.info("draining", address=self.address)
         # Both at once: what a worker has begun may take as long as a call.
-        self._workers.stop(self._drain_seconds)
+        self.workers.stop(self._drain_seconds)
         ended.wait(self._drain_seconds + _CANCELLED_SECONDS)
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._metrics:

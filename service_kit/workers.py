@@ -30,7 +30,7 @@ class Task:
 
 
 class Workers:
-    """Runs tasks on threads of their own.
+    """Runs tasks on threads of their own if `switched_on`, else only when it is asked to.
 
     `observe` is told of every run: the task's name, and what it raised. A task that fails is run
     again: soon if the database did not answer, ever later if it is a bug.
@@ -40,18 +40,24 @@ class Workers:
         self,
         tasks: Sequence[Task],
         *,
+        switched_on: bool = True,
         observe: Callable[[str, Exception | None], None] = lambda _name, _error: None,
     ) -> None:
         self._observe = observe
         self._log = get_logger()
         self._stopping = threading.Event()
+        self._tasks = {task.name: task for task in tasks}
         self._threads = [
             threading.Thread(
                 target=self._repeat, args=(task,), name=f"{task.name}-{number}", daemon=True
             )
             for task in tasks
-            for number in range(task.threads)
+            for number in range(task.threads if switched_on else 0)
         ]
+
+    def run(self, name: str) -> bool:
+        """Do one piece of a task in the caller's thread. Say whether there may be more."""
+        return self._tasks[name].run()
 
     def start(self) -> None:
         """Begin."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -32,6 +32,12 @@ from tests.ledger import Ledger
 
 SECRET = "a secret of the tests, 32 characters or more"
 
+# A service that was stopped and started is called again without a wait of seconds.
+_FOUND_AGAIN_SOON: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
+
 
 class Checkout:
     """Both services, running, and the ways to call them and to look inside."""
@@ -51,7 +57,9 @@ class Checkout:
         self.ledger = Ledger(payment_settings.effective_gateway_ledger())
         self.order_server, self.payment_server = self._start()
         self.order_channel = grpc.insecure_channel(self.order_server.address)
-        self.payment_channel = grpc.insecure_channel(self.payment_server.address)
+        self.payment_channel = grpc.insecure_channel(
+            self.payment_server.address, options=_FOUND_AGAIN_SOON
+        )
 
     def _start(self) -> tuple[Server, Server]:
         self.start_payments()
@@ -177,6 +185,7 @@ def running_checkout(
     payment_url: str = "",
     redis_url: str = "",
     migrate: bool = True,
+    clock: MovableClock | None = None,
     **settings: Any,
 ) -> Iterator[Checkout]:
     """Run both services; without URLs on SQLite files in the folder.
@@ -203,7 +212,9 @@ def running_checkout(
         migrate_orders(order_settings.effective_database_url())
         migrate_payments(payment_settings.effective_database_url())
     checkout = Checkout(
-        order_settings=order_settings, payment_settings=payment_settings, clock=MovableClock()
+        order_settings=order_settings,
+        payment_settings=payment_settings,
+        clock=clock or MovableClock(),
     )
     try:
         yield checkout

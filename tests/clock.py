@@ -19,3 +19,15 @@ class MovableClock:
     def move(self, by: timedelta) -> None:
         """Move it, backwards by a negative amount."""
         self._ahead += by
+
+
+class StandingClock(MovableClock):
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = super().now()
+
+    def now(self) -> datetime:
+        """Return the moment it was moved to."""
+        return self._began + self._ahead

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import stat
 import subprocess
 import sys
@@ -74,6 +75,28 @@ class TestStart:
         ours = done.stderr.splitlines()[-1]
         assert ours == f"cannot listen on {address}: the port is taken by another process"
         assert "Traceback" not in done.stderr
+
+    @both_services
+    @pytest.mark.requirement("FR-253")
+    def test_names_the_setting_of_a_metrics_port_that_is_taken(
+        self, module: str, folder: Path
+    ) -> None:
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port = other.getsockname()[1]
+            done = _run(
+                module,
+                "serve",
+                CHECKOUT_DATA_DIR=str(folder),
+                **{f"{PREFIXES[module]}_PORT": "0", f"{PREFIXES[module]}_METRICS_PORT": str(port)},
+            )
+
+        assert done.returncode == 1
+        assert done.stderr == (
+            f"cannot listen on 127.0.0.1:{port}: the port is taken by another process;"
+            f" {PREFIXES[module]}_METRICS_PORT chooses another\n"
+        )
 
     @pytest.mark.requirement("FR-130")
     def test_makes_a_secret_that_only_its_owner_can_read(self, checkout: RealCheckout) -> None:

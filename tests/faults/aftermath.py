@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from order_service.verification.verify import verify
+from service_kit.clock import Clock
 from service_kit.database import Database
 from service_kit.errors import StorageUnavailable
+from tests.checkout import Checkout
 from tests.faults.figures import Figures
 from tests.faults.history import Call
 from tests.faults.history_check import problems
@@ -35,6 +37,15 @@ class Books:
     ledger: Path
 
 
+def books_of(checkout: Checkout) -> Books:
+    """Look into a checkout that runs in this process."""
+    return Books(
+        order_database=checkout.order_database,
+        payment_database=checkout.payment_database,
+        ledger=checkout.payment_settings.effective_gateway_ledger(),
+    )
+
+
 def check_aftermath(books: Books, calls: Iterable[Call], figures: Figures) -> Truth:
     """Wait until nothing is in flight, compare all sources, and fail with every problem."""
     began = time.monotonic()
@@ -42,7 +53,7 @@ def check_aftermath(books: Books, calls: Iterable[Call], figures: Figures) -> Tr
     figures.observe("until all is settled after the faults", time.monotonic() - began)
     truth = read_truth(books.order_database, books.ledger)
     calls = list(calls)
-    found = [*left, *_violations(books, figures), *problems(calls, truth)]
+    found = [*left, *violations(books, figures), *problems(calls, truth)]
     figures.add("charges", len(truth.charges))
     figures.add("refunds", len(truth.refunds))
     figures.add("calls whose answers were checked", len(calls))
@@ -63,12 +74,13 @@ def settled(books: Books, *, within_seconds: float = SETTLED_WITHIN_SECONDS) -> 
         time.sleep(_POLL_SECONDS)
 
 
-def _violations(books: Books, figures: Figures) -> Sequence[str]:
+def violations(books: Books, figures: Figures, *, clock: Clock | None = None) -> Sequence[str]:
     """Ask the product's own verification of the two databases and the gateway's books."""
     report = verify(
         order_database=books.order_database,
         payment_database=books.payment_database,
         ledger=books.ledger,
+        clock=clock,
     )
     figures.add("orders checked", report.orders)
     # The last line is the sum. Nothing here may have to wait for a person.

@@ -4,24 +4,33 @@ Every random choice of a test comes from its `seed`. A failure prints the seed a
 repeats the test with it.
 """
 
+import logging
 import os
 import secrets
 import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 import pytest
+import structlog
 
+from tests.checkout import Checkout
+from tests.faults.aftermath import books_of, violations
 from tests.faults.figures import Figures, collected, lines, missing, write_report
 from tests.faults.forked import Zygote, loaded_zygotes
+from tests.faults.racing import Racecourse
 from tests.servers.fixtures import run_folder
-from tests.system.checkouts import Checkouts
+from tests.system.checkouts import BOTH, Checkouts
 
 SEED: Final = "FAULTS_SEED"
 # What a whole run has to have done, by the names of its figures.
-FLOORS: Final[dict[str, int]] = {}
+FLOORS: Final[dict[str, int]] = {
+    "races, sqlite": 5_000,
+    "races, postgresql": 5_000,
+}
 
 _BEGAN: Final = pytest.StashKey[float]()
 _FIGURES: Final = "figures"
@@ -71,6 +80,34 @@ def checkouts(
         postgres=lambda: request.getfixturevalue("postgres_server"),
         new_folder=lambda: tmp_path_factory.mktemp("checkout"),
     )
+
+
+@pytest.fixture(scope="module")
+def errors_only() -> Iterator[None]:
+    """Bugs alone are logged: a line for each of a hundred thousand calls takes longer than they."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture(scope="module", params=BOTH)
+def crowded(
+    request: pytest.FixtureRequest, checkouts: Checkouts, errors_only: None, figures: Figures
+) -> Iterator[tuple[str, Checkout]]:
+    """A database and a checkout on it, for thousands of orders, and verified in the end."""
+    with checkouts.running(request.param, payment_gateway_slow_seconds=0.01) as checkout:
+        yield request.param, checkout
+        assert violations(books_of(checkout), figures, clock=checkout.clock) == []
+
+
+@pytest.fixture
+def course(crowded: tuple[str, Checkout], figures: Figures, seed: int) -> Iterator[Racecourse]:
+    """Races on either database."""
+    database, checkout = crowded
+    random = Random(seed)  # noqa: S311 - it must be repeatable
+    course = Racecourse(checkout, database=database, random=random, figures=figures)
+    yield course
+    course.close()
 
 
 @pytest.hookimpl(wrapper=True)
