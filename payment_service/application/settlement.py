@@ -192,9 +192,11 @@ class Settlement:
         payment, now = record.payment, self._clock.now()
         if payment.status is not PaymentStatus.PENDING:
             succeeded = payment.status is PaymentStatus.SUCCEEDED
-            if contradiction := _contradiction(
+            contradiction = _contradiction(
                 answer, succeeded=succeeded, reference=payment.gateway_reference
-            ):
+            )
+            # Only the gateway contradicts: anybody else's word has come too late.
+            if contradiction and not reason:
                 # The row lock counts as the transaction's first write.
                 work.audit.append(payment.contradict(reason=contradiction, by=by, at=now))
             return record
@@ -224,9 +226,10 @@ class Settlement:
         refund, payment, now = record.refund, locked.payment, self._clock.now()
         if refund.status is not RefundStatus.PENDING:
             succeeded = refund.status is RefundStatus.SUCCEEDED
-            if contradiction := _contradiction(
+            contradiction = _contradiction(
                 answer, succeeded=succeeded, reference=refund.gateway_reference
-            ):
+            )
+            if contradiction and not reason:
                 work.audit.append(refund.contradict(reason=contradiction, by=by, at=now))
             return record
         match answer:

@@ -156,6 +156,31 @@ class TestSettlePayment:
         assert (case.what, case.problem) == ("discrepancy", "gateway_says_succeeded")
         assert background.desk.get(payment_id).status == FAILED
 
+    @pytest.mark.parametrize("verdict", [SUCCEEDED_BY_HAND, FAILED_BY_HAND])
+    def test_is_no_contradiction_if_the_gateway_answers_while_it_is_written(
+        self, background: Background, verdict: Verdict
+    ) -> None:
+        """The operator's word comes too late, and is not the gateway's."""
+        background.gateway.answers.append(Succeeded("ch_late"))
+        sent = background.gateway.hold_next()
+        with meanwhile(background.desk.process) as process:
+            sent.wait_until_asked()
+            background.desk.clock.move(TOO_OLD)
+            [payment_id] = [key for _, key in background.gateway.asked]
+            looked_up = background.gateway.hold_next()
+            with meanwhile(
+                lambda: settle(background, payment_id, verdict, answer=NotFound())
+            ) as settling:
+                looked_up.wait_until_asked()
+                sent.go_on()
+                assert process.result(20).status == SUCCEEDED
+                looked_up.go_on()
+                settled = settling.result(20)
+
+        assert background.needs_human() == []
+        assert (settled.status, settled.reference) == ("succeeded", "ch_late")
+        assert settled.by_gateway
+
 
 @pytest.mark.requirement("FR-134")
 class TestSettleRefund:
