@@ -113,6 +113,9 @@ class SettleByHand:
         if not self._settlement.is_key_too_old(sent_first_at):
             problem = "the gateway is still being asked about it; needs-human lists what waits"
             raise NothingSettled(item_id=item_id, problem=problem)
+        if self._settlement.may_still_arrive(sent_first_at):
+            problem = "what was sent last may still be on its way; try again in a few minutes"
+            raise NothingSettled(item_id=item_id, problem=problem)
 
 
 def _outcome(answer: Answer | NotFound, verdict: Verdict) -> tuple[Answer, str]:

@@ -7,7 +7,7 @@ gateway is asked with the same key every time, and never inside a transaction.
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Final, assert_never
 
 from payment_service.application.gateway_time import (
     GATEWAY_SECONDS_MIN,
@@ -37,6 +37,10 @@ from payment_service.domain.state_machine import PaymentStatus, RefundStatus
 from service_kit.clock import Clock
 from service_kit.errors import ConcurrentUpdate
 from service_kit.idempotency.record import Reply
+
+# Within this time what was sent to the gateway has arrived there or is lost. Much longer than any
+# call: a request whose caller heard nothing may still be executed.
+ARRIVES_WITHIN: Final = timedelta(minutes=5)
 
 
 class Settlement:
@@ -111,6 +115,10 @@ class Settlement:
     def is_key_too_old(self, sent_first_at: datetime) -> bool:
         """Say whether the gateway may have forgotten a key: it is only looked up any more."""
         return self._clock.now() - sent_first_at > self._key_age_max
+
+    def may_still_arrive(self, sent_first_at: datetime) -> bool:
+        """Say whether something sent under a key, at the last moment, may be on its way."""
+        return self._clock.now() - sent_first_at <= self._key_age_max + ARRIVES_WITHIN
 
     def ask_about_payment(self, record: PaymentRecord, deadline: Deadline) -> Answer | NotFound:
         """Send a charge, again with its key; look it up if the key is too old."""

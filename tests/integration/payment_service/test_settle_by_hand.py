@@ -7,6 +7,7 @@ import pytest
 from checkout.payment.v1 import payment_pb2
 from payment_service.application.ports import Answer, Declined, NotFound, Succeeded, Unknown
 from payment_service.application.settle_by_hand import NothingSettled, Settled, Verdict
+from payment_service.application.settlement import ARRIVES_WITHIN
 from payment_service.domain.audit import Actor
 from service_kit import call
 from tests.integration.payment_service.background import KEY_AGE_MAX, Background
@@ -23,7 +24,7 @@ from tests.integration.payment_service.test_ask_again import (
 OLGA = Actor(role="operations", id="olga", on_behalf_of="", trace_id="0" * 32)
 SUCCEEDED_BY_HAND = Succeeded("re-found-by-hand")
 FAILED_BY_HAND = Declined("failed_by_operator")
-TOO_OLD = KEY_AGE_MAX + timedelta(seconds=1)
+TOO_OLD = KEY_AGE_MAX + ARRIVES_WITHIN + timedelta(seconds=1)
 
 
 def settle(
@@ -104,6 +105,24 @@ class TestSettlePayment:
         with pytest.raises(NothingSettled, match="still being asked"):
             settle(background, payment.id, FAILED_BY_HAND, answer=NotFound())
         assert len(background.gateway.asked) == asked
+        assert status(background, payment) == PENDING
+
+    def test_waits_until_nothing_that_was_sent_can_still_arrive(
+        self, background: Background
+    ) -> None:
+        """The gateway does not know the last request yet, and may execute it the next moment."""
+        payment = pending_payment(background)
+        background.desk.clock.move(KEY_AGE_MAX - timedelta(seconds=2))
+        background.gateway.answers.append(Unknown())
+        background.again.payments()
+        assert background.gateway.asked[-1] == ("charge", payment.id)
+        background.desk.clock.move(timedelta(seconds=4))
+        [case] = background.needs_human()
+        assert case.id == payment.id
+
+        with pytest.raises(NothingSettled, match="on its way"):
+            settle(background, payment.id, FAILED_BY_HAND, answer=NotFound())
+
         assert status(background, payment) == PENDING
 
     def test_is_not_for_what_has_ended(self, background: Background) -> None:
