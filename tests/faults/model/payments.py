@@ -117,8 +117,8 @@ def _give_back(m: Scenario, s: State, place: int, refund: Item) -> Iterator[Step
     entry = ((REFUND, place, NONE, PENDING),)
     if not fits:
         void = s.put(REFUND, place, refund.is_written(VOIDED))
-        entry = ((REFUND, place, NONE, VOIDED),)
-        yield Step(f"refund {place} is more than is left", void, entry, by=by)
+        refusal = ((REFUND, place, NONE, VOIDED),)
+        yield Step(f"refund {place} is more than is left", void, refusal, by=by)
     elif m.has(Guard.SUM_LOCKED) or s.looking not in (nobody, ("refund", place)):
         yield Step(f"refund {place} arrives and is pending", pending, entry, by=by)
     elif s.looking == nobody:
