@@ -7,7 +7,7 @@ gateway is asked with the same key every time, and never inside a transaction.
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Final, assert_never
 
 from payment_service.application.gateway_time import (
     GATEWAY_SECONDS_MIN,
@@ -37,6 +37,10 @@ from payment_service.domain.state_machine import PaymentStatus, RefundStatus
 from service_kit.clock import Clock
 from service_kit.errors import ConcurrentUpdate
 from service_kit.idempotency.record import Reply
+
+# Within this time what was sent to the gateway has arrived there or is lost. Much longer than any
+# call: a request whose caller heard nothing may still be executed.
+ARRIVES_WITHIN: Final = timedelta(minutes=5)
 
 
 class Settlement:
@@ -111,6 +115,10 @@ class Settlement:
     def is_key_too_old(self, sent_first_at: datetime) -> bool:
         """Say whether the gateway may have forgotten a key: it is only looked up any more."""
         return self._clock.now() - sent_first_at > self._key_age_max
+
+    def may_still_arrive(self, sent_first_at: datetime) -> bool:
+        """Say whether something sent under a key, at the last moment, may be on its way."""
+        return self._clock.now() - sent_first_at <= self._key_age_max + ARRIVES_WITHIN
 
     def ask_about_payment(self, record: PaymentRecord, deadline: Deadline) -> Answer | NotFound:
         """Send a charge, again with its key; look it up if the key is too old."""
@@ -192,9 +200,11 @@ class Settlement:
         payment, now = record.payment, self._clock.now()
         if payment.status is not PaymentStatus.PENDING:
             succeeded = payment.status is PaymentStatus.SUCCEEDED
-            if contradiction := _contradiction(
+            contradiction = _contradiction(
                 answer, succeeded=succeeded, reference=payment.gateway_reference
-            ):
+            )
+            # Only the gateway contradicts: anybody else's word has come too late.
+            if contradiction and not reason:
                 # The row lock counts as the transaction's first write.
                 work.audit.append(payment.contradict(reason=contradiction, by=by, at=now))
             return record
@@ -224,9 +234,10 @@ class Settlement:
         refund, payment, now = record.refund, locked.payment, self._clock.now()
         if refund.status is not RefundStatus.PENDING:
             succeeded = refund.status is RefundStatus.SUCCEEDED
-            if contradiction := _contradiction(
+            contradiction = _contradiction(
                 answer, succeeded=succeeded, reference=refund.gateway_reference
-            ):
+            )
+            if contradiction and not reason:
                 work.audit.append(refund.contradict(reason=contradiction, by=by, at=now))
             return record
         match answer:

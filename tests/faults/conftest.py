@@ -32,6 +32,8 @@ SEED: Final = "FAULTS_SEED"
 FLOORS: Final[dict[str, int]] = {
     "races, sqlite": 5_000,
     "races, postgresql": 5_000,
+    "model, states": 300_000,
+    "model, guards removed and caught": 45,
 }
 
 _BEGAN: Final = pytest.StashKey[float]()
