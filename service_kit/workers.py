@@ -22,13 +22,14 @@ class Task:
 
     `run` does one piece of what is due and says whether there may be more. It is run by several
     processes at once, and by `threads` threads of each; without more to do, every
-    `pause_seconds` or so.
+    `pause_seconds` or so. What is done `for_callers`, who wait for it, cannot be switched off.
     """
 
     name: str
     run: Callable[[], bool]
     threads: int = 1
     pause_seconds: float = 1.0
+    for_callers: bool = False
 
 
 class Workers:
@@ -54,7 +55,7 @@ class Workers:
                 target=self._repeat, args=(task,), name=f"{task.name}-{number}", daemon=True
             )
             for task in tasks
-            for number in range(task.threads if switched_on else 0)
+            for number in range(task.threads if switched_on or task.for_callers else 0)
         ]
 
     def run(self, name: str) -> bool:

@@ -201,6 +201,18 @@ class Store(Protocol):
     def audit_entries(self, *, after: int, order_id: str, limit: int) -> Sequence[StoredEntry]:
         """Read the history in order, without ever skipping an entry."""
 
+    def settled_entries(
+        self, *, after: int, up_to: int, order_id: str, limit: int
+    ) -> Sequence[StoredEntry]:
+        """Read a part of the history that is whole, in order."""
+
+
+class Head(Protocol):
+    """How far the history is whole. Whoever waits for more of it is woken."""
+
+    @property
+    def sequence(self) -> int: ...
+
 
 class Replies(Protocol):
     """Turns outcomes into the bytes that are stored and sent."""

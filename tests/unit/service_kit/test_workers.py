@@ -51,6 +51,16 @@ def worker() -> Worker:
 
 
 class TestWorkers:
+    def test_that_are_switched_off_do_only_what_callers_wait_for(self, worker: Worker) -> None:
+        tasks = [
+            Task("sweep", lambda: False, pause_seconds=0.001),
+            Task("serve", lambda: False, pause_seconds=0.001, for_callers=True),
+        ]
+        workers = Workers(tasks, switched_on=False, observe=worker.observe)
+        workers.start()
+        assert worker.wait_for(20) == [("serve", None)] * 20
+        workers.stop(20)
+
     def test_repeat_a_task_without_a_pause_while_there_is_more(self, worker: Worker) -> None:
         left = iter([True] * 50)
         # After the last piece the pause is longer than the test.
