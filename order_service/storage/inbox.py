@@ -54,7 +54,8 @@ class StoredInbox:
         query = (
             sa.select(payment_inbox)
             .where(_unapplied, is_due(payment_inbox.c.due_at, now))
-            .order_by(payment_inbox.c.received_at)
+            # What was in vain stands behind what was not tried yet.
+            .order_by(payment_inbox.c.attempts, payment_inbox.c.received_at)
             .limit(1)
             .with_for_update(skip_locked=True)
         )
@@ -73,6 +74,15 @@ class StoredInbox:
         query = sa.select(payment_inbox.c.attempts).where(payment_inbox.c.payment_id == payment_id)
         attempts = self._connection.execute(query).scalar_one()
         self._update(payment_id, due_at=next_try(attempts, now), problem=problem)
+
+    def make_due(self, order_id: str) -> None:
+        """Make the payments of an order that wait due now, as if they were new."""
+        statement = (
+            sa.update(payment_inbox)
+            .where(payment_inbox.c.order_id == order_id, _unapplied)
+            .values(due_at=None, attempts=0)
+        )
+        self._connection.execute(statement)
 
     def unapplied(self, *, received_before: datetime) -> Sequence[Unsettled]:
         """Read unapplied payments that are old or have a problem, oldest first."""
