@@ -33,6 +33,7 @@ FLOORS: Final[dict[str, int]] = {
     "races, sqlite": 5_000,
     "races, postgresql": 5_000,
     "kills, random": 100,
+    "zombies": 32,
     "model, states": 300_000,
     "model, guards removed and caught": 45,
 }
