@@ -146,6 +146,7 @@ def _count(figures: Figures, storm: Storm, aftermath: Aftermath) -> None:
     figures.add("double charges", double_charges(aftermath.truth))
     figures.add("lost payments", lost_payments(storm.history.calls, aftermath.truth))
     figures.add("stuck", len(aftermath.stuck))
+    figures.add("problems of any kind", len(aftermath.problems))
 
 
 if __name__ == "__main__":
