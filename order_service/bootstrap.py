@@ -25,6 +25,7 @@ from order_service.application.read_payments import ReadPayments
 from order_service.application.refund_order import RefundOrder
 from order_service.application.settle_left_behind import SettleLeftBehind
 from order_service.application.settlement import Settlement
+from order_service.application.watch_order_events import HEARTBEAT_SECONDS, WatchOrderEvents
 from order_service.config import Settings
 from order_service.gateways.payments import GrpcPayments, open_channel
 from order_service.gateways.tickets import KEY_PURPOSE, ticket_signer
@@ -33,6 +34,8 @@ from order_service.rpc.codec import Codec
 from order_service.rpc.errors import ERROR_TABLE
 from order_service.rpc.servicer import SERVICE, OrderServicer, UseCases
 from order_service.storage.store import SqlStore
+from order_service.storage.tables import order_audit_entries
+from service_kit.audit_head import AuditHead
 from service_kit.clock import Clock, SystemClock
 from service_kit.contract.method_contracts import method_contracts
 from service_kit.database import Database
@@ -43,13 +46,21 @@ from service_kit.metrics.server_metrics import ServerMetrics
 from service_kit.paging import PageTokens
 from service_kit.secrets import load_secret
 from service_kit.server import Server, Service
+from service_kit.streams import Streams
 from service_kit.workers import Task, Workers
 
 MIGRATIONS: Final = "order_service.storage.migrations"
 
+# How soon a watcher is told of a new entry, and how often the database is asked for one.
+_FOLLOW_SECONDS: Final = 0.2
+
 
 def build(
-    settings: Settings, *, clock: Clock | None = None, payments: Payments | None = None
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    payments: Payments | None = None,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
 ) -> Server:
     """Build the service over a database that is migrated.
 
@@ -86,6 +97,8 @@ def build(
     operations = PaymentOperations(
         store=store, payments=payments, settlement=settlement, once=once, clock=clock
     )
+    streams = Streams(limit=max(1, settings.threads // 4))
+    head = AuditHead(database, order_audit_entries.c.sequence, streams)
     servicer = OrderServicer(
         codec=codec,
         use_cases=UseCases(
@@ -99,6 +112,9 @@ def build(
             refund_order=RefundOrder(operations=operations, payments=payments),
             archive_order=ArchiveOrder(once=once, clock=clock),
             list_order_audit_entries=ListOrderAuditEntries(store=store),
+            watch_order_events=WatchOrderEvents(
+                store=store, head=head, heartbeat_seconds=heartbeat_seconds
+            ),
         ),
     )
     read_payments = ReadPayments(store=store, payments=payments, clock=clock)
@@ -111,13 +127,15 @@ def build(
         Task("read-payments", read_payments),
         Task("apply-payments", ApplyPayments(store=store, payments=payments, clock=clock)),
         Task("forget-keys", ForgetKeys(store=store, clock=clock), pause_seconds=60),
+        # Watchers wait for it.
+        Task("follow-history", head, pause_seconds=_FOLLOW_SECONDS, for_callers=True),
     ]
     gauges_store = SqlStore(gauges)
     metrics = ServerMetrics(
         service="order-service",
         contracts=contracts.values(),
         error_table=ERROR_TABLE,
-        workers=[task.name for task in tasks] if settings.background_work else [],
+        workers=[t.name for t in tasks if t.for_callers or settings.background_work],
         gauges=STORED_GAUGES,
         read=stored_numbers(
             Backlog(store=gauges_store, clock=clock), NeedsHuman(store=gauges_store, clock=clock)
@@ -132,13 +150,17 @@ def build(
         interceptors=[
             metrics.calls.in_progress,
             CallInterceptor(
-                contracts=contracts, error_table=ERROR_TABLE, observe=metrics.calls.observe
+                contracts=contracts,
+                error_table=ERROR_TABLE,
+                streams=streams,
+                observe=metrics.calls.observe,
             ),
         ],
         ping=probe.ping,
         workers=Workers(
             tasks, switched_on=settings.background_work, observe=metrics.workers.observe
         ),
+        streams=streams,
         metrics=exposition(metrics.registry, settings),
         closers=closers,
         threads=settings.threads,

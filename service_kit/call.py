@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
+from service_kit.stream import Stream
 from service_kit.tracing import TraceContext
 
 # The one role that sees only what is its own.
@@ -26,7 +27,8 @@ class Call:
 
     `deadline` is in seconds of `time.monotonic()`. `replayed_from` names the store
     (`database` or `redis`) if the reply is a stored one, `reason` the error reason if the
-    call is refused; both are filled in on the way.
+    call is refused, `stream` what the call sends with if it has many responses; all are
+    filled in on the way.
     """
 
     method: str
@@ -36,10 +38,16 @@ class Call:
     deadline: float
     replayed_from: str = ""
     reason: str = field(default="")
+    stream: Stream | None = None
 
     def remaining_seconds(self) -> float:
         """Say how many seconds the caller will still wait; negative when it is over."""
         return self.deadline - time.monotonic()
+
+    def open_stream(self) -> Stream:
+        """Return the stream that the call sends with. Only a streaming RPC has one."""
+        assert self.stream is not None
+        return self.stream
 
 
 _current: ContextVar[Call] = ContextVar("call")

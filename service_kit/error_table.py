@@ -21,6 +21,7 @@ from service_kit.status import (
 # Long enough for the other call to finish, short enough for a person to wait.
 ABORTED_RETRY_SECONDS: Final = 0.5
 UNAVAILABLE_RETRY_SECONDS: Final = 1.0
+OVERLOADED_RETRY_SECONDS: Final = 1.0
 
 
 def _nothing(_error: Any) -> dict[str, str]:
@@ -155,6 +156,16 @@ KIT_ROWS: Final[Mapping[type[Exception], ErrorRow]] = MappingProxyType(
             grpc.StatusCode.DEADLINE_EXCEEDED,
             "DEADLINE_TOO_SHORT",
             metadata=lambda e: {"minimum_seconds": f"{e.minimum_seconds:.1f}"},
+        ),
+        errors.Overloaded: ErrorRow(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "OVERLOADED",
+            details=_retry(OVERLOADED_RETRY_SECONDS),
+        ),
+        errors.ServerDraining: ErrorRow(
+            grpc.StatusCode.UNAVAILABLE,
+            "SERVER_DRAINING",
+            details=_retry(UNAVAILABLE_RETRY_SECONDS),
         ),
     }
 )

@@ -10,7 +10,9 @@
     ├── StorageUnavailable        the database does not answer
     ├── CredentialsMissing        no identity, or an unreadable one
     ├── RoleNotAllowed            the role may not call the method
-    └── DeadlineTooShort          too little time to begin
+    ├── DeadlineTooShort          too little time to begin
+    ├── Overloaded                too many calls of its kind at a time
+    └── ServerDraining            the server is about to stop
 
 The sentence of an exception is for the log; a client gets its attributes.
 """
@@ -108,6 +110,20 @@ class DeadlineTooShort(ServiceError):
     def __init__(self, *, minimum_seconds: float) -> None:
         super().__init__(f"the deadline leaves less than {minimum_seconds} s")
         self.minimum_seconds = minimum_seconds
+
+
+class Overloaded(ServiceError):
+    """As many calls of this kind are served as can be."""
+
+    def __init__(self) -> None:
+        super().__init__("the server has as many calls of this kind as it can take")
+
+
+class ServerDraining(ServiceError):
+    """The server is about to stop and does not wait for this call's end."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is about to stop; call again and go on where this ended")
 
 
 class RecordedRefusal(Exception):

@@ -4,8 +4,9 @@ import errno
 import os
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final, Protocol
@@ -13,16 +14,21 @@ from typing import Final, Protocol
 import grpc
 
 from service_kit import health
+from service_kit.call_pool import CallPool
 from service_kit.health import HealthProbe, HealthService
 from service_kit.logging import get_logger
 from service_kit.metrics.exposition import Exposition
 from service_kit.reflection import enable as enable_reflection
 from service_kit.settings import is_loopback
+from service_kit.streams import Streams
 from service_kit.workers import Workers
 
 _MILLISECONDS: Final = 1000
 # How long a connection that is due to close waits for its calls: as long as the longest call.
 _CONNECTION_GRACE_SECONDS: Final = 30
+# How long after the last call its reply may be on the way.
+_LINGER_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.1
 # What cancelled calls get after the drain to leave the server.
 _CANCELLED_SECONDS: Final = 5
 
@@ -65,8 +71,8 @@ class Server:
     """Serves, tells its health, and drains.
 
     `ping` returns if the database answers and raises if it does not. `workers` run while it
-    serves. `metrics` are told from before the first call until after the last one. `closers` run
-    last, after whatever may need what they close.
+    serves. The drain ends `streams` at once. `metrics` are told from before the first call until
+    after the last one. `closers` run last, after whatever may need what they close.
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class Server:
         interceptors: Sequence[grpc.ServerInterceptor],
         ping: Callable[[], None],
         workers: Workers | None = None,
+        streams: Streams | None = None,
         metrics: Exposition | None = None,
         closers: Sequence[Callable[[], None]] = (),
         threads: int = 64,
@@ -92,6 +99,7 @@ class Server:
         self._host = "127.0.0.1" if host == "localhost" else host
         self.port = port
         self.workers = workers or Workers([])
+        self._streams = streams or Streams(limit=0)
         self._metrics = metrics
         self._closers = closers
         self._drain_seconds = drain_seconds
@@ -99,7 +107,7 @@ class Server:
         names = [service.name for service in services]
         self._health = HealthService(names)
         self._probe = HealthProbe(ping, self._health)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
+        self._pool = CallPool(threads, thread_name_prefix="rpc")
         self._server = grpc.server(
             self._pool,
             interceptors=list(interceptors),
@@ -141,16 +149,28 @@ class Server:
         self._probe.stop()
         ended = self._server.stop(grace=self._drain_seconds)
         self._log.info("draining", address=self.address)
+        self._streams.drain()
         # Both at once: what a worker has begun may take as long as a call.
         self.workers.stop(self._drain_seconds)
-        ended.wait(self._drain_seconds + _CANCELLED_SECONDS)
+        self._wait_for_calls(ended)
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._streams.close()
         if self._metrics:
             self._metrics.stop()
         closers, self._closers = self._closers, ()
         for close in closers:
             close()
         self._log.info("stopped", address=self.address)
+
+    def _wait_for_calls(self, ended: threading.Event) -> None:
+        # grpc waits for connections too: one whose client is silent would take all the time.
+        give_up_at = time.monotonic() + self._drain_seconds
+        while not ended.wait(_LOOK_SECONDS) and time.monotonic() < give_up_at:
+            pools = (self._pool, self._streams.pool)
+            if min(pool.idle_seconds() for pool in pools) > _LINGER_SECONDS:
+                self._server.stop(grace=0)
+                break
+        ended.wait(_CANCELLED_SECONDS)
 
     def _listen(self) -> None:
         try:

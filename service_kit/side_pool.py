@@ -22,3 +22,11 @@ class OnSidePool:
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Handle the call."""
         return self._handler(*arguments, **named)
+
+    def wrapped(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> "OnSidePool":
+        """Return a handler with something around it, run on the same pool."""
+        return OnSidePool(
+            wrap(self._handler),
+            self.experimental_thread_pool,
+            non_blocking=self.experimental_non_blocking,
+        )

@@ -12,6 +12,8 @@ from service_kit.logging import get_logger
 
 _JITTER: Final = (0.8, 1.2)
 _BACKOFF_SECONDS_MAX: Final = 10.0
+# The number of failures has no bound.
+_DOUBLED_MAX: Final = 10
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,14 @@ class Task:
 
     `run` does one piece of what is due and says whether there may be more. It is run by several
     processes at once, and by `threads` threads of each; without more to do, every
-    `pause_seconds` or so.
+    `pause_seconds` or so. What is done `for_callers`, who wait for it, cannot be switched off.
     """
 
     name: str
     run: Callable[[], bool]
     threads: int = 1
     pause_seconds: float = 1.0
+    for_callers: bool = False
 
 
 class Workers:
@@ -52,7 +55,7 @@ class Workers:
                 target=self._repeat, args=(task,), name=f"{task.name}-{number}", daemon=True
             )
             for task in tasks
-            for number in range(task.threads if switched_on else 0)
+            for number in range(task.threads if switched_on or task.for_callers else 0)
         ]
 
     def run(self, name: str) -> bool:
@@ -84,7 +87,8 @@ class Workers:
                 more = False
             except Exception as error:  # noqa: BLE001 - a task ends with its process only
                 failures += 1
-                pause = min(pause * 2**failures, _BACKOFF_SECONDS_MAX)
+                doubled = 2 ** min(failures, _DOUBLED_MAX)
+                pause = min(pause * doubled, _BACKOFF_SECONDS_MAX)
                 self._observe(task.name, error)
                 self._log.error("worker.failed", worker=task.name, exc_info=error)
                 more = False

@@ -14,9 +14,9 @@ import payment_service.config
 from checkout.money.v1 import money_pb2
 from checkout.order.v1 import order_audit_pb2, order_pb2
 from checkout.payment.v1 import payment_audit_pb2, payment_pb2
+from order_service.application.watch_order_events import HEARTBEAT_SECONDS
 from service_kit.database import Database
 from service_kit.migrations import upgrade
-from service_kit.server import Server
 from tests.builders import new_order_items
 from tests.client import (
     ALICE,
@@ -48,29 +48,35 @@ class Checkout:
         order_settings: order_service.config.Settings,
         payment_settings: payment_service.config.Settings,
         clock: MovableClock,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self.clock = clock
+        self._heartbeat_seconds = heartbeat_seconds
+        self._order_port = order_settings.port
         self.order_settings = order_settings
         self.payment_settings = payment_settings
         self.order_database = Database(order_settings.effective_database_url())
         self.payment_database = Database(payment_settings.effective_database_url())
         self.ledger = Ledger(payment_settings.effective_gateway_ledger())
-        self.order_server, self.payment_server = self._start()
+        self.start_payments()
+        self.start_orders()
         self.order_channel = grpc.insecure_channel(self.order_server.address)
         self.payment_channel = grpc.insecure_channel(
             self.payment_server.address, options=_FOUND_AGAIN_SOON
         )
 
-    def _start(self) -> tuple[Server, Server]:
-        self.start_payments()
-        settings = self.order_settings
+    def start_orders(self) -> None:
+        """Start the order service, again at the address where it was before."""
+        settings = self.order_settings.model_copy(update={"port": self._order_port})
         # A test that names a target has put something between the two.
         if "payment_target" not in settings.model_fields_set:
             target = {"payment_target": self.payment_server.address}
             settings = settings.model_copy(update=target)
-        orders = order_service.bootstrap.build(settings, clock=self.clock)
-        orders.start()
-        return orders, self.payment_server
+        self.order_server = order_service.bootstrap.build(
+            settings, clock=self.clock, heartbeat_seconds=self._heartbeat_seconds
+        )
+        self.order_server.start()
+        self._order_port = self.order_server.port
 
     def start_payments(self) -> None:
         """Start the payment service, again at the address where it was before."""
@@ -186,6 +192,7 @@ def running_checkout(
     redis_url: str = "",
     migrate: bool = True,
     clock: MovableClock | None = None,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
     **settings: Any,
 ) -> Iterator[Checkout]:
     """Run both services; without URLs on SQLite files in the folder.
@@ -215,6 +222,7 @@ def running_checkout(
         order_settings=order_settings,
         payment_settings=payment_settings,
         clock=clock or MovableClock(),
+        heartbeat_seconds=heartbeat_seconds,
     )
     try:
         yield checkout

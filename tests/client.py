@@ -1,6 +1,7 @@
 """A client of either service that shows everything an answer consists of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -82,10 +83,15 @@ class Client:
         return self.send(rpc, request.SerializeToString(), timeout=timeout)
 
     def send(self, rpc: str, body: bytes, *, timeout: float | None = 20) -> Answer:
-        """Call the RPC with these bytes.
+        """Call the RPC with these bytes. A stream is left after its first message.
 
         Whatever the service refuses it with must be a reason that its contract declares.
         """
+        if self._is_stream(rpc):
+            with self.stream(rpc, body, timeout=timeout) as stream:
+                return Answer(
+                    message=next(stream), body=b"", initial=stream.initial_metadata(), trailers={}
+                )
         method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
             f"/{self._service}/{rpc}", request_serializer=None, response_deserializer=None
         )
@@ -93,9 +99,7 @@ class Client:
         try:
             reply, call = method.with_call(body, metadata=metadata, timeout=timeout)
         except grpc.RpcError as error:
-            reason = refusal_of(error).reason
-            declared = method_contracts(self._service)[f"/{self._service}/{rpc}"].error_reasons
-            assert not reason or reason in declared, f"{rpc} does not declare {reason}"
+            self._require_declared(rpc, error)
             raise
         return Answer(
             message=self._response_type(rpc).FromString(reply),
@@ -104,6 +108,65 @@ class Client:
             trailers=dict(call.trailing_metadata()),
         )
 
+    @contextmanager
+    def stream(
+        self,
+        rpc: str,
+        body: bytes | None = None,
+        *,
+        timeout: float | None = 20,
+        **fields: Any,
+    ) -> Iterator["Responses"]:
+        """Call the streaming RPC for the block; leave it at its end."""
+        if body is None:
+            body = new_request(rpc, **fields).SerializeToString()
+        method: grpc.UnaryStreamMultiCallable[bytes, Any] = self._channel.unary_stream(
+            f"/{self._service}/{rpc}",
+            request_serializer=None,
+            response_deserializer=self._response_type(rpc).FromString,
+        )
+        call = method(body, metadata=tuple(self._caller.metadata()), timeout=timeout)
+        try:
+            yield Responses(call, lambda error: self._require_declared(rpc, error))
+        finally:
+            call.cancel()
+
+    def _require_declared(self, rpc: str, error: grpc.RpcError) -> None:
+        reason = refusal_of(error).reason
+        declared = method_contracts(self._service)[f"/{self._service}/{rpc}"].error_reasons
+        assert not reason or reason in declared, f"{rpc} does not declare {reason}"
+
+    def _is_stream(self, rpc: str) -> bool:
+        return bool(self._descriptor(rpc).server_streaming)
+
     def _response_type(self, rpc: str) -> Any:
-        service = descriptor_pool.Default().FindServiceByName(self._service)
-        return message_factory.GetMessageClass(service.methods_by_name[rpc].output_type)
+        return message_factory.GetMessageClass(self._descriptor(rpc).output_type)
+
+    def _descriptor(self, rpc: str) -> Any:
+        return descriptor_pool.Default().FindServiceByName(self._service).methods_by_name[rpc]
+
+
+class Responses:
+    """What a stream sends, one after the other; `check` is told of the refusal it ends with."""
+
+    def __init__(self, call: Any, check: Callable[[grpc.RpcError], None]) -> None:
+        self._call = call
+        self._check = check
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._call)
+        except grpc.RpcError as error:
+            self._check(error)
+            raise
+
+    def initial_metadata(self) -> dict[str, Any]:
+        """Return the metadata that came before the first message."""
+        return dict(self._call.initial_metadata())
+
+    def cancel(self) -> None:
+        """Leave it."""
+        self._call.cancel()

@@ -17,6 +17,7 @@ from order_service.application.once import ChangeOrder
 from order_service.application.pay_order import PayOrder
 from order_service.application.ports import OrderFilter, StoredEntry
 from order_service.application.refund_order import RefundOrder
+from order_service.application.watch_order_events import Heartbeat, WatchOrderEvents
 from order_service.domain.audit import Actor
 from order_service.domain.errors import Refusal
 from order_service.domain.money import Money
@@ -175,6 +176,13 @@ class Codec:
             page_size=request.page_size or PAGE_SIZE_DEFAULT,
         )
 
+    def watch_order_events(
+        self, request: order_service_pb2.WatchOrderEventsRequest
+    ) -> WatchOrderEvents.Query:
+        """Decode WatchOrderEvents. Raises InvalidRequest."""
+        _raise_any(violations(request, RULES))
+        return WatchOrderEvents.Query(after=request.after_sequence, order_id=request.order_id)
+
     # Responses.
 
     def response(self, method: str, order: Order) -> bytes:
@@ -247,6 +255,14 @@ def audit_entry(stored: StoredEntry) -> order_audit_pb2.OrderAuditEntry:
         reason=entry.reason,
         trace_id=entry.actor.trace_id,
         payment_transaction_id=entry.payment_id,
+    )
+
+
+def order_event(event: StoredEntry | Heartbeat) -> order_service_pb2.WatchOrderEventsResponse:
+    """Encode what a watcher is told."""
+    entry = audit_entry(event) if isinstance(event, StoredEntry) else None
+    return order_service_pb2.WatchOrderEventsResponse(
+        entry=entry, resume_after_sequence=event.sequence
     )
 
 

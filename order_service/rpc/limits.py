@@ -61,6 +61,10 @@ _BY_MESSAGE: Final[Mapping[str, Mapping[str, Rule]]] = {
         "page_size": _PAGE_SIZE,
         "order_id": Identifier(required=False),
     },
+    "WatchOrderEventsRequest": {
+        "after_sequence": Whole(0),
+        "order_id": Identifier(required=False),
+    },
 }
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(

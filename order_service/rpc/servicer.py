@@ -1,5 +1,6 @@
 """The RPCs: decode, use case, encode."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +18,8 @@ from order_service.application.list_orders import ListOrders
 from order_service.application.mark_order_paid import MarkOrderPaid
 from order_service.application.pay_order import PayOrder
 from order_service.application.refund_order import RefundOrder
-from order_service.rpc.codec import Codec, audit_entry
+from order_service.application.watch_order_events import WatchOrderEvents
+from order_service.rpc.codec import Codec, audit_entry, order_event
 from service_kit.call import current
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["OrderService"].full_name
@@ -37,6 +39,7 @@ class UseCases:
     refund_order: RefundOrder
     archive_order: ArchiveOrder
     list_order_audit_entries: ListOrderAuditEntries
+    watch_order_events: WatchOrderEvents
 
 
 class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
@@ -129,3 +132,11 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         query = self._codec.list_order_audit_entries(request)
         entries = self._use_cases.list_order_audit_entries(query)
         return pb.ListOrderAuditEntriesResponse(entries=map(audit_entry, entries))
+
+    def WatchOrderEvents(
+        self, request: pb.WatchOrderEventsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchOrderEventsResponse]:
+        """See the contract."""
+        query = self._codec.watch_order_events(request)
+        events = self._use_cases.watch_order_events(query, current().open_stream())
+        return map(order_event, events)

@@ -57,6 +57,17 @@ def read_entries(
     return [_entry(row) for row in database.read(lambda c: c.execute(query).all())]
 
 
+def read_settled_entries(
+    database: Database, *, after: int, up_to: int, order_id: str, limit: int
+) -> Sequence[StoredEntry]:
+    """Read entries in order up to a sequence that `AuditHead` has reached, of all or of one."""
+    sequence = order_audit_entries.c.sequence
+    query = _select.where(sequence > after, sequence <= up_to).order_by(sequence).limit(limit)
+    if order_id:
+        query = query.where(order_audit_entries.c.order_id == order_id)
+    return [_entry(row) for row in database.read(lambda c: c.execute(query).all())]
+
+
 def _entry(row: Row[Any]) -> StoredEntry:
     entry = AuditEntry(
         order_id=row.order_id,

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from order_service.application.ports import StoredEntry, Work
-from order_service.storage.audit import StoredAudit, read_entries
+from order_service.storage.audit import StoredAudit, read_entries, read_settled_entries
 from order_service.storage.inbox import StoredInbox
 from order_service.storage.operations import StoredOperations
 from order_service.storage.orders import StoredOrders
@@ -48,6 +48,14 @@ class SqlStore:
     def audit_entries(self, *, after: int, order_id: str, limit: int) -> Sequence[StoredEntry]:
         """Read the history in order."""
         return read_entries(self._database, after=after, order_id=order_id, limit=limit)
+
+    def settled_entries(
+        self, *, after: int, up_to: int, order_id: str, limit: int
+    ) -> Sequence[StoredEntry]:
+        """Read a part of the history that is whole."""
+        return read_settled_entries(
+            self._database, after=after, up_to=up_to, order_id=order_id, limit=limit
+        )
 
     def instance_id(self) -> str:
         """Return the id that this database was given when it was made."""

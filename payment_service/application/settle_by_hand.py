@@ -19,6 +19,7 @@ from payment_service.application.ports import (
 from payment_service.application.settlement import Settlement
 from payment_service.domain.audit import Actor
 from payment_service.domain.payment import Payment
+from payment_service.domain.refund import Refund
 
 SETTLED_BY_OPERATOR: Final = "settled_by_operator"
 
@@ -62,12 +63,7 @@ class SettleByHand:
         outcome, reason = _outcome(answer, verdict)
         payment = self._settlement.record_payment(record, outcome, by=by, reason=reason).payment
         _require_answer(payment_id, answer)
-        return Settled(
-            status=payment.status.value,
-            reference=payment.gateway_reference,
-            decline_code=payment.decline_code,
-            by_gateway=not isinstance(answer, NotFound),
-        )
+        return _settled(payment, answer, verdict)
 
     def refund(self, refund_id: str, verdict: Verdict, *, by: Actor, deadline: Deadline) -> Settled:
         """End a refund. Raises NothingSettled, ConcurrentUpdate."""
@@ -78,12 +74,7 @@ class SettleByHand:
         outcome, reason = _outcome(answer, verdict)
         refund = self._settlement.record_refund(record, outcome, by=by, reason=reason).refund
         _require_answer(refund_id, answer)
-        return Settled(
-            status=refund.status.value,
-            reference=refund.gateway_reference,
-            decline_code=refund.decline_code,
-            by_gateway=not isinstance(answer, NotFound),
-        )
+        return _settled(refund, answer, verdict)
 
     def _take_payment(
         self, work: Work, payment_id: str, verdict: Verdict, deadline: Deadline
@@ -122,6 +113,9 @@ class SettleByHand:
         if not self._settlement.is_key_too_old(sent_first_at):
             problem = "the gateway is still being asked about it; needs-human lists what waits"
             raise NothingSettled(item_id=item_id, problem=problem)
+        if self._settlement.may_still_arrive(sent_first_at):
+            problem = "what was sent last may still be on its way; try again in a few minutes"
+            raise NothingSettled(item_id=item_id, problem=problem)
 
 
 def _outcome(answer: Answer | NotFound, verdict: Verdict) -> tuple[Answer, str]:
@@ -138,6 +132,21 @@ def _require_answer(item_id: str, answer: Answer | NotFound) -> None:
     if isinstance(answer, Unknown):
         problem = "the gateway does not answer, and is asked once more before anybody's word counts"
         raise NothingSettled(item_id=item_id, problem=problem)
+
+
+def _settled(ended: Payment | Refund, answer: Answer | NotFound, verdict: Verdict) -> Settled:
+    # The gateway's word may also have come in between, to somebody who had asked before.
+    is_verdict = (
+        ended.gateway_reference == verdict.reference
+        if isinstance(verdict, Succeeded)
+        else ended.decline_code == verdict.code
+    )
+    return Settled(
+        status=ended.status.value,
+        reference=ended.gateway_reference,
+        decline_code=ended.decline_code,
+        by_gateway=not isinstance(answer, NotFound) or not is_verdict,
+    )
 
 
 def _taken_reference(item_id: str, reference: str, other_id: str) -> NothingSettled:

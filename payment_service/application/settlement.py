@@ -7,7 +7,7 @@ gateway is asked with the same key every time, and never inside a transaction.
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Final, assert_never
 
 from payment_service.application.gateway_time import (
     GATEWAY_SECONDS_MIN,
@@ -37,6 +37,10 @@ from payment_service.domain.state_machine import PaymentStatus, RefundStatus
 from service_kit.clock import Clock
 from service_kit.errors import ConcurrentUpdate
 from service_kit.idempotency.record import Reply
+
+# Within this time what was sent to the gateway has arrived there or is lost. Much longer than any
+# call: a request whose caller heard nothing may still be executed.
+ARRIVES_WITHIN: Final = timedelta(minutes=5)
 
 
 class Settlement:
@@ -112,10 +116,15 @@ class Settlement:
         """Say whether the gateway may have forgotten a key: it is only looked up any more."""
         return self._clock.now() - sent_first_at > self._key_age_max
 
+    def may_still_arrive(self, sent_first_at: datetime) -> bool:
+        """Say whether something sent under a key, at the last moment, may be on its way."""
+        return self._clock.now() - sent_first_at <= self._key_age_max + ARRIVES_WITHIN
+
     def ask_about_payment(self, record: PaymentRecord, deadline: Deadline) -> Answer | NotFound:
         """Send a charge, again with its key; look it up if the key is too old."""
         payment = record.payment
         return self._ask(
+            payment,
             payment.created_at,
             deadline,
             send=lambda seconds: self._charge(record, seconds),
@@ -131,6 +140,7 @@ class Settlement:
             key=refund.id, charge_reference=payment.gateway_reference, amount=refund.amount
         )
         return self._ask(
+            payment,
             refund.created_at,
             deadline,
             send=lambda seconds: self._gateway.refund(give_back, timeout_seconds=seconds),
@@ -158,6 +168,7 @@ class Settlement:
 
     def _ask(
         self,
+        payment: Payment,
         sent_first_at: datetime,
         deadline: Deadline,
         *,
@@ -167,6 +178,8 @@ class Settlement:
         seconds = gateway_seconds(deadline)
         if seconds < GATEWAY_SECONDS_MIN:
             return Unknown()  # the caller's time went by while the intent was recorded
+        if payment.gateway != self._gateway.name:
+            return Unknown()  # another one does not know the key, and would move the money again
         if self.is_key_too_old(sent_first_at):
             return look_up(seconds)
         return send(seconds)
@@ -192,9 +205,11 @@ class Settlement:
         payment, now = record.payment, self._clock.now()
         if payment.status is not PaymentStatus.PENDING:
             succeeded = payment.status is PaymentStatus.SUCCEEDED
-            if contradiction := _contradiction(
+            contradiction = _contradiction(
                 answer, succeeded=succeeded, reference=payment.gateway_reference
-            ):
+            )
+            # Only the gateway contradicts: anybody else's word has come too late.
+            if contradiction and not reason:
                 # The row lock counts as the transaction's first write.
                 work.audit.append(payment.contradict(reason=contradiction, by=by, at=now))
             return record
@@ -224,9 +239,10 @@ class Settlement:
         refund, payment, now = record.refund, locked.payment, self._clock.now()
         if refund.status is not RefundStatus.PENDING:
             succeeded = refund.status is RefundStatus.SUCCEEDED
-            if contradiction := _contradiction(
+            contradiction = _contradiction(
                 answer, succeeded=succeeded, reference=refund.gateway_reference
-            ):
+            )
+            if contradiction and not reason:
                 work.audit.append(refund.contradict(reason=contradiction, by=by, at=now))
             return record
         match answer:

@@ -76,6 +76,7 @@ def reasons_by_code(page: Outline, reasons: frozenset[str]) -> list[str]:
 def _rpc(page: Outline, method: str, rpc: MethodDescriptorProto) -> list[str]:
     contract = page.image.contracts[method]
     request, reply = rpc.input_type.removeprefix("."), rpc.output_type.removeprefix(".")
+    stream = "stream " if rpc.server_streaming else ""
     facts = [
         arrows(contract) or "none",
         _repeat(contract),
@@ -85,7 +86,7 @@ def _rpc(page: Outline, method: str, rpc: MethodDescriptorProto) -> list[str]:
         f"### {rpc.name}",
         "",
         "```protobuf",
-        f"rpc {rpc.name}({short(request)}) returns ({short(reply)})",
+        f"rpc {rpc.name}({short(request)}) returns ({stream}{short(reply)})",
         "```",
         "",
         *prose(page, method, rpc.name),

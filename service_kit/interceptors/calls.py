@@ -1,5 +1,6 @@
 """The way of every call: trace, identity, role, bytes, handler, status, one log line."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
@@ -20,7 +21,10 @@ from service_kit.errors import (
     RoleNotAllowed,
 )
 from service_kit.interceptors.identity import on_behalf_of, principal_of
+from service_kit.side_pool import OnSidePool
 from service_kit.status import Status, abort, parse, reason_of
+from service_kit.stream import CallerGone, Stream
+from service_kit.streams import Streams
 from service_kit.tracing import TraceContext
 
 REQUEST_BYTES_MAX: Final = 64 * 1024
@@ -34,6 +38,9 @@ REPLAYED: Final = "idempotency-replayed"
 _NOBODY: Final = Principal(role="", id="")
 
 Handler = Callable[[bytes, grpc.ServicerContext], bytes]
+# Sends a message; with None it ends the stream.
+Send = Callable[[bytes | None], None]
+StreamHandler = Callable[[bytes, grpc.ServicerContext, Send], None]
 # Generic in its stubs only. None stands for an unknown method.
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
@@ -51,10 +58,12 @@ class CallInterceptor(grpc.ServerInterceptor):
         *,
         contracts: Mapping[str, MethodContract],
         error_table: ErrorTable,
+        streams: Streams | None = None,
         observe: Callable[[Call, str, float], None] = lambda _call, _code, _seconds: None,
     ) -> None:
         self._contracts = contracts
         self._error_table = error_table
+        self._streams = streams or Streams(limit=0)
         self._observe = observe
         self._log = structlog.get_logger()
         self._wrapped: dict[str, RpcHandler] = {}
@@ -72,13 +81,15 @@ class CallInterceptor(grpc.ServerInterceptor):
         contract = self._contracts.get(method)
         if handler is None or contract is None:
             return handler
-        wrapped = grpc.unary_unary_rpc_method_handler(
-            self._unary(contract, handler),
-            # Bytes come in and go out as they are: what cannot be read or written is told in
-            # there, with details, rather than by grpc, without.
-            request_deserializer=None,
-            response_serializer=None,
-        )
+        # Bytes come in and go out as they are: what cannot be read or written is told in there,
+        # with details, rather than by grpc, without.
+        if handler.response_streaming:
+            serve = OnSidePool(
+                self._stream(contract, handler), self._streams.pool, non_blocking=True
+            )
+            wrapped = grpc.unary_stream_rpc_method_handler(serve)
+        else:
+            wrapped = grpc.unary_unary_rpc_method_handler(self._unary(contract, handler))
         return self._wrapped.setdefault(method, wrapped)
 
     def _unary(self, contract: MethodContract, handler: RpcHandler) -> Handler:
@@ -112,6 +123,46 @@ class CallInterceptor(grpc.ServerInterceptor):
 
         return serve
 
+    def _stream(self, contract: MethodContract, handler: RpcHandler) -> StreamHandler:
+        assert handler is not None
+        behaviour = handler.unary_stream
+        deserialize, serialize = handler.request_deserializer, handler.response_serializer
+        assert behaviour is not None
+        assert serialize is not None
+
+        def serve(body: bytes, context: grpc.ServicerContext, send: Send) -> None:
+            started = time.monotonic()
+            metadata = _text_metadata(context)
+            call = _begin(contract, metadata, context, started)
+            # As far as we are concerned; a caller's own deadline ends the stream from outside.
+            call.deadline = math.inf
+            trailers = ((TRACE_ID, call.trace.trace_id),)
+            context.send_initial_metadata(trailers)
+            status: Status | None = None
+            with serving(call):
+                try:
+                    self._admit(call, contract, metadata)
+                    request = _parsed(body, deserialize)
+                    with self._streams.opened(context) as stream:
+                        call.stream = stream
+                        for response in behaviour(request, context):
+                            stream.check()
+                            # Waits while the reader is slow, and returns if it goes away.
+                            send(serialize(response))
+                            _require_reader(stream, context)
+                except CallerGone:
+                    status = _CALLER_GONE
+                except Exception as error:  # noqa: BLE001 - as for every call
+                    status = self._status(error, call)
+            entries = call.stream.entries_sent if call.stream else 0
+            self._write_line(call, status, started, entries=entries)
+            if status is not None:
+                abort(context, status, trailers)
+            context.set_trailing_metadata(trailers)
+            send(None)
+
+        return serve
+
     def _admit(self, call: Call, contract: MethodContract, metadata: Mapping[str, str]) -> None:
         call.principal = principal_of(metadata)
         call.on_behalf_of = on_behalf_of(metadata, call.principal)
@@ -132,7 +183,9 @@ class CallInterceptor(grpc.ServerInterceptor):
         call.reason = reason_of(status)
         return status
 
-    def _write_line(self, call: Call, status: Status | None, started: float) -> None:
+    def _write_line(
+        self, call: Call, status: Status | None, started: float, **facts: object
+    ) -> None:
         code = _CODE_NAMES[status.code] if status is not None else "OK"
         seconds = time.monotonic() - started
         self._observe(call, code, seconds)
@@ -147,9 +200,12 @@ class CallInterceptor(grpc.ServerInterceptor):
             on_behalf_of=call.on_behalf_of,
             trace_id=call.trace.trace_id,
             replayed=call.replayed_from,
+            **facts,
         )
 
 
+# Told to nobody: for the log.
+_CALLER_GONE: Final = Status(code=grpc.StatusCode.CANCELLED.value[0])
 _CODE_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
@@ -169,6 +225,13 @@ def _begin(
         trace=TraceContext.from_metadata(metadata),
         deadline=started + min(remaining, DEADLINE_MAX_SECONDS),
     )
+
+
+def _require_reader(stream: Stream, context: grpc.ServicerContext) -> None:
+    if not context.is_active():
+        # It may be we who cut it off.
+        stream.check()
+        raise CallerGone
 
 
 def _text_metadata(context: grpc.ServicerContext) -> dict[str, str]:

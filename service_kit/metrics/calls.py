@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from service_kit.call import Call
 from service_kit.contract.method_contracts import MethodContract
 from service_kit.error_table import ErrorTable
+from service_kit.side_pool import OnSidePool
 
 # From an answer out of Redis to the longest deadline that anybody is given.
 _BUCKETS: Final = (
@@ -106,21 +107,33 @@ class CallsInProgress(grpc.ServerInterceptor):
             return counted
         handler = continuation(handler_call_details)
         gauge = self._gauges.get(method)
-        if handler is None or gauge is None or handler.unary_unary is None:
+        if handler is None or gauge is None:
             return handler
-        counted = grpc.unary_unary_rpc_method_handler(
+        return self._counted.setdefault(method, _counted(handler, gauge))
+
+
+def _counted(handler: "grpc.RpcMethodHandler[Any, Any]", gauge: Gauge) -> _RpcHandler:
+    if handler.unary_unary is not None:
+        return grpc.unary_unary_rpc_method_handler(
             _counting(handler.unary_unary, gauge),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
-        return self._counted.setdefault(method, counted)
+    if isinstance(handler.unary_stream, OnSidePool):
+        # It returns when the stream is over, not before its first message.
+        return grpc.unary_stream_rpc_method_handler(
+            handler.unary_stream.wrapped(lambda behaviour: _counting(behaviour, gauge)),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+    return handler
 
 
 def _counting(behaviour: Callable[..., Any], gauge: Gauge) -> Callable[..., Any]:
-    def serve(request: Any, context: grpc.ServicerContext) -> Any:
+    def serve(*arguments: Any) -> Any:
         gauge.inc()
         try:
-            return behaviour(request, context)
+            return behaviour(*arguments)
         finally:
             gauge.dec()
 

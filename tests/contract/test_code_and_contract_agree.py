@@ -261,6 +261,7 @@ ROLES_OF = {
     "FulfillOrder": {SERVICE, OPERATIONS},
     "ArchiveOrder": {SERVICE, OPERATIONS},
     "ListOrderAuditEntries": {SERVICE, OPERATIONS},
+    "WatchOrderEvents": {SERVICE, OPERATIONS},
     "RefundOrder": {OPERATIONS},
     "ProcessPayment": {CUSTOMER, SERVICE, PEER},
     "GetPayment": {CUSTOMER, SERVICE, OPERATIONS, PEER},

@@ -276,7 +276,7 @@ class TestTheCommand:
 
         kept = checked("../kept.binpb")
         assert (kept.returncode, kept.stderr) == (0, "")
-        assert kept.stdout == "17 RPCs keep all their promises of ../kept.binpb\n"
+        assert kept.stdout == "18 RPCs keep all their promises of ../kept.binpb\n"
         broken = checked("../broken.binpb")
         assert broken.returncode == 1
         assert "OrderService/RefundOrder: role service may no longer call it" in broken.stdout

@@ -10,6 +10,7 @@ import grpc
 from checkout.order.v1 import order_pb2
 from payment_service import bootstrap
 from payment_service.application.ports import Declined
+from payment_service.application.settlement import ARRIVES_WITHIN
 from payment_service.domain.audit import Actor
 from service_kit import call
 from tests.checkout import Checkout
@@ -231,6 +232,8 @@ class Comparison:
         stuck = [p for p in reference.payments.all if reference.payments.is_stuck(p, reference.now)]
         if not stuck:
             return
+        # Until then what was sent last may still be on its way.
+        self.pass_time(ARRIVES_WITHIN)
         settings, clock = checkout.payment_settings, checkout.clock
         with ExitStack() as stack:
             needs_human = stack.enter_context(bootstrap.needs_human(settings, clock=clock))

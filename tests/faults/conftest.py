@@ -10,6 +10,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -19,6 +20,7 @@ import structlog
 
 from tests.checkout import Checkout
 from tests.faults.aftermath import books_of, violations
+from tests.faults.errands import ERRANDS
 from tests.faults.figures import Figures, collected, lines, missing, write_report
 from tests.faults.forked import Zygote, loaded_zygotes
 from tests.faults.racing import Racecourse
@@ -33,6 +35,8 @@ FLOORS: Final[dict[str, int]] = {
     "kills, named points": 396,
     "kills, random": 100,
     "checkouts": 400,
+    "model, states": 300_000,
+    "model, guards removed and caught": 45,
 }
 
 _BEGAN: Final = pytest.StashKey[float]()
@@ -72,6 +76,19 @@ def seed(request: pytest.FixtureRequest) -> int:
     seed = int(os.environ.get(SEED) or secrets.randbelow(1_000_000_000))
     request.node.user_properties.append((SEED, seed))
     return seed
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads to call from at the same time, one for each errand."""
+    with ThreadPoolExecutor(len(ERRANDS)) as threads:
+        yield threads
+
+
+@pytest.fixture(scope="module")
+def module_seed() -> int:
+    """The number that the random choices of a whole module follow from."""
+    return int(os.environ.get(SEED) or secrets.randbelow(1_000_000_000))
 
 
 @pytest.fixture(scope="session")

@@ -38,13 +38,6 @@ def count(figures: Figures, database: str) -> Callable[[int], None]:
     return lambda runs: figures.add(f"proxy runs, {database}", runs)
 
 
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    """Threads to call from at the same time."""
-    with ThreadPoolExecutor(len(ERRANDS)) as threads:
-        yield threads
-
-
 def bytes_of(lines: Lines, line: str, errand: str, way: Way) -> int:
     """Measure how many bytes go that way on this line when nothing is wrong."""
     # The first call of a connection is longer than those that follow.

@@ -245,7 +245,10 @@ class Shopping(RuleBasedStateMachine):
 
     @rule(task=WORK)
     def work(self, task: str) -> None:
-        self.comparison.work(task)
+        is_there = self.comparison.reference.is_payment_service_there
+        # A service that is away does nothing.
+        if is_there or task not in ASK_AGAIN:
+            self.comparison.work(task)
 
     @rule()
     def settle_what_is_left_behind(self) -> None:

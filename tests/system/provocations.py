@@ -136,6 +136,25 @@ def a_payment_service_that_is_stopped(checkout: Checkout) -> object:
     return mark_paid(checkout, order, "pay_unknown")
 
 
+def one_stream_too_many(checkout: Checkout) -> object:
+    client = checkout.orders(SHOP)
+    with contextlib.ExitStack() as watchers:
+        for _ in range(checkout.order_settings.threads // 4):
+            # The first message says that it is open.
+            next(watchers.enter_context(client.stream("WatchOrderEvents")))
+        return client.WatchOrderEvents()
+
+
+def a_server_that_stops(checkout: Checkout) -> object:
+    with checkout.orders(SHOP).stream("WatchOrderEvents") as events, ThreadPoolExecutor(1) as other:
+        next(events)
+        stopping = other.submit(checkout.order_server.stop)
+        try:
+            return list(events)
+        finally:
+            stopping.result()
+
+
 def rows_that_keep_changing(checkout: Checkout) -> object:
     with refusing_inserts(checkout.order_database, "orders", sqlstate="40001"):
         return checkout.place()
@@ -204,6 +223,8 @@ PROVOCATIONS: Final[Mapping[str, Provocation]] = MappingProxyType(
         "PAYMENT_SERVICE_UNAVAILABLE": a_payment_service_that_is_stopped,
         "STORAGE_UNAVAILABLE": a_database_that_is_full,
         "DEADLINE_TOO_SHORT": a_deadline_that_is_too_short,
+        "OVERLOADED": one_stream_too_many,
+        "SERVER_DRAINING": a_server_that_stops,
         "INTERNAL": a_bug,
     }
 )
@@ -211,4 +232,4 @@ PROVOCATIONS: Final[Mapping[str, Provocation]] = MappingProxyType(
 NEED_THEIR_OWN_POSTGRESQL: Final = frozenset(
     {"CONCURRENT_UPDATE", "STORAGE_UNAVAILABLE", "INTERNAL"}
 )
-NEED_THEIR_OWN_SERVICES: Final = frozenset({"PAYMENT_SERVICE_UNAVAILABLE"})
+NEED_THEIR_OWN_SERVICES: Final = frozenset({"PAYMENT_SERVICE_UNAVAILABLE", "SERVER_DRAINING"})

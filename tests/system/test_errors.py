@@ -52,6 +52,8 @@ DETAILS: dict[str, list[type[Message]]] = {
     "PAYMENT_SERVICE_UNAVAILABLE": [rpc.RetryInfo],
     "STORAGE_UNAVAILABLE": [rpc.RetryInfo],
     "DEADLINE_TOO_SHORT": [],
+    "OVERLOADED": [rpc.RetryInfo],
+    "SERVER_DRAINING": [rpc.RetryInfo],
     "INTERNAL": [rpc.RequestInfo],
 }
 
@@ -102,7 +104,7 @@ def test_a_reason_is_told_as_the_contract_shows_it(
 
 
 @pytest.mark.requirement("FR-231")
-@pytest.mark.parametrize("reason", ["REQUEST_IN_PROGRESS", "PAYMENT_OUTCOME_UNKNOWN"])
+@pytest.mark.parametrize("reason", ["REQUEST_IN_PROGRESS", "PAYMENT_OUTCOME_UNKNOWN", "OVERLOADED"])
 def test_who_is_asked_to_wait_is_told_how_long(checkout: Checkout, reason: str) -> None:
     assert 0.1 <= provoked(checkout, reason).retry_seconds <= 5
 

@@ -22,6 +22,7 @@ from order_service.application.pay_order import PayOrder
 from order_service.application.payment_operations import PaymentOperations
 from order_service.application.refund_order import RefundOrder
 from order_service.application.settlement import Settlement
+from order_service.application.watch_order_events import WatchOrderEvents
 from order_service.domain.audit import Actor, AuditEntry
 from order_service.domain.order import Order
 from order_service.domain.state_machine import OrderStatus
@@ -47,12 +48,20 @@ ABANDONED = timedelta(seconds=5.1)
 LEASE_OVER = timedelta(seconds=15.1)
 
 
+@dataclass
+class MovableHead:
+    """How far the history is whole: as far as a test says."""
+
+    sequence: int = 0
+
+
 @dataclass(frozen=True)
 class Desk:
     """The use cases, the payment service they call, and the ways to look inside."""
 
     database: Database
     store: SqlStore
+    head: MovableHead
     payments: ScriptedPayments
     clock: MovableClock
     codec: Codec
@@ -192,9 +201,11 @@ def open_desk(
     operations = PaymentOperations(
         store=store, payments=payments, settlement=settlement, once=once, clock=clock
     )
+    head = MovableHead()
     return Desk(
         database=database,
         store=store,
+        head=head,
         payments=payments,
         clock=clock,
         codec=codec,
@@ -210,6 +221,7 @@ def open_desk(
             refund_order=RefundOrder(operations=operations, payments=payments),
             archive_order=ArchiveOrder(once=once, clock=clock),
             list_order_audit_entries=ListOrderAuditEntries(store=store),
+            watch_order_events=WatchOrderEvents(store=store, head=head),
         ),
     )
 

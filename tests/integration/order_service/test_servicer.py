@@ -15,6 +15,7 @@ from order_service.rpc.servicer import OrderServicer
 from service_kit.call import Call, serving
 from service_kit.errors import RecordedRefusal
 from service_kit.status import parse
+from service_kit.stream import CallerGone, Stream
 from tests.assertions import told
 from tests.builders import new_key, new_order_items, new_request
 from tests.integration.order_service.desk import Desk
@@ -33,12 +34,12 @@ class Rpcs:
         )
         self._call = new_call()
 
-    def __getattr__(self, rpc: str) -> Callable[..., Message]:
+    def __getattr__(self, rpc: str) -> Callable[..., Any]:
         # grpcio-testing runs a servicer's methods in threads of its own.
-        def handle(request: Message, context: grpc.ServicerContext) -> Message:
+        def handle(request: Message, context: grpc.ServicerContext) -> Any:
             with serving(self._call):
-                response: Message = getattr(self.servicer, rpc)(request, context)
-            return response
+                # A stream's messages are made later, when they are taken.
+                return getattr(self.servicer, rpc)(request, context)
 
         return handle
 
@@ -51,6 +52,21 @@ class Rpcs:
         response, _, code, details = invoked.termination()
         assert code is grpc.StatusCode.OK, details
         return response, self._call
+
+    def watch(self, count: int, by: Actor, **fields: Any) -> tuple[list[Any], Call]:
+        """Take the first messages of a stream; return them and the call as it was left."""
+        stream = Stream()
+        self._call = new_call("WatchOrderEvents", by, stream=stream)
+        invoked = self._server.invoke_unary_stream(
+            SERVICE.methods_by_name["WatchOrderEvents"],
+            (),
+            new_request("WatchOrderEvents", **fields),
+            10,
+        )
+        messages = [invoked.take_response() for _ in range(count)]
+        stream.end(CallerGone())
+        invoked.termination()
+        return messages, self._call
 
 
 @pytest.fixture
@@ -81,6 +97,12 @@ def test_every_rpc_answers(rpcs: Rpcs, desk: Desk) -> None:
         "fulfilled",
         "archived",
     ]
+    desk.head.sequence = history.entries[-1].sequence
+    messages, call = rpcs.watch(5, SHOP, order_id=order_id)
+    assert not messages[0].HasField("entry")
+    assert [message.entry for message in messages[1:]] == list(history.entries)
+    assert call.stream is not None
+    assert call.stream.entries_sent >= 3
 
 
 @pytest.mark.requirement("FR-227")

@@ -7,6 +7,7 @@ import pytest
 from checkout.payment.v1 import payment_pb2
 from payment_service.application.ports import Answer, Declined, NotFound, Succeeded, Unknown
 from payment_service.application.settle_by_hand import NothingSettled, Settled, Verdict
+from payment_service.application.settlement import ARRIVES_WITHIN
 from payment_service.domain.audit import Actor
 from service_kit import call
 from tests.integration.payment_service.background import KEY_AGE_MAX, Background
@@ -23,7 +24,7 @@ from tests.integration.payment_service.test_ask_again import (
 OLGA = Actor(role="operations", id="olga", on_behalf_of="", trace_id="0" * 32)
 SUCCEEDED_BY_HAND = Succeeded("re-found-by-hand")
 FAILED_BY_HAND = Declined("failed_by_operator")
-TOO_OLD = KEY_AGE_MAX + timedelta(seconds=1)
+TOO_OLD = KEY_AGE_MAX + ARRIVES_WITHIN + timedelta(seconds=1)
 
 
 def settle(
@@ -106,6 +107,24 @@ class TestSettlePayment:
         assert len(background.gateway.asked) == asked
         assert status(background, payment) == PENDING
 
+    def test_waits_until_nothing_that_was_sent_can_still_arrive(
+        self, background: Background
+    ) -> None:
+        """The gateway does not know the last request yet, and may execute it the next moment."""
+        payment = pending_payment(background)
+        background.desk.clock.move(KEY_AGE_MAX - timedelta(seconds=2))
+        background.gateway.answers.append(Unknown())
+        background.again.payments()
+        assert background.gateway.asked[-1] == ("charge", payment.id)
+        background.desk.clock.move(timedelta(seconds=4))
+        [case] = background.needs_human()
+        assert case.id == payment.id
+
+        with pytest.raises(NothingSettled, match="on its way"):
+            settle(background, payment.id, FAILED_BY_HAND, answer=NotFound())
+
+        assert status(background, payment) == PENDING
+
     def test_is_not_for_what_has_ended(self, background: Background) -> None:
         payment = background.desk.process()
         background.desk.clock.move(TOO_OLD)
@@ -155,6 +174,31 @@ class TestSettlePayment:
         [case] = background.needs_human()
         assert (case.what, case.problem) == ("discrepancy", "gateway_says_succeeded")
         assert background.desk.get(payment_id).status == FAILED
+
+    @pytest.mark.parametrize("verdict", [SUCCEEDED_BY_HAND, FAILED_BY_HAND])
+    def test_is_no_contradiction_if_the_gateway_answers_while_it_is_written(
+        self, background: Background, verdict: Verdict
+    ) -> None:
+        """The operator's word comes too late, and is not the gateway's."""
+        background.gateway.answers.append(Succeeded("ch_late"))
+        sent = background.gateway.hold_next()
+        with meanwhile(background.desk.process) as process:
+            sent.wait_until_asked()
+            background.desk.clock.move(TOO_OLD)
+            [payment_id] = [key for _, key in background.gateway.asked]
+            looked_up = background.gateway.hold_next()
+            with meanwhile(
+                lambda: settle(background, payment_id, verdict, answer=NotFound())
+            ) as settling:
+                looked_up.wait_until_asked()
+                sent.go_on()
+                assert process.result(20).status == SUCCEEDED
+                looked_up.go_on()
+                settled = settling.result(20)
+
+        assert background.needs_human() == []
+        assert (settled.status, settled.reference) == ("succeeded", "ch_late")
+        assert settled.by_gateway
 
 
 @pytest.mark.requirement("FR-134")

@@ -24,6 +24,16 @@ class CutAtCommit:
         here = server.set(host="127.0.0.1", port=self._listener.getsockname()[1])
         self.url = here.render_as_string(hide_password=False)
         self._cuts = 0
+        self._skipped = 0
+
+    def cut_commit(self, number: int) -> None:
+        """Cut one commit, after so many others."""
+        self._cuts, self._skipped = 1, number
+
+    def spare(self) -> int:
+        """Cut nothing any more. Return 1 if the commit that was to be cut has been, else 0."""
+        left, self._cuts = self._cuts, 0
+        return 1 - left
 
     def cut_next_commit(self) -> None:
         self._cuts = 1
@@ -53,8 +63,11 @@ class CutAtCommit:
             with contextlib.suppress(OSError):
                 while sent := client.recv(65536):
                     if self._cuts and sent.endswith(_COMMIT):
-                        self._cuts -= 1
-                        is_cut.set()
+                        if self._skipped:
+                            self._skipped -= 1
+                        else:
+                            self._cuts -= 1
+                            is_cut.set()
                     server.sendall(sent)
             server.shutdown(socket.SHUT_WR)
             back.join(10)

@@ -240,6 +240,12 @@ class TestChanges:
                 ),
                 {"after_sequence", "page_size", "order_id"},
             ),
+            (
+                lambda: codec.watch_order_events(
+                    pb.WatchOrderEventsRequest(after_sequence=-1, order_id="not an id")
+                ),
+                {"after_sequence", "order_id"},
+            ),
         ],
     )
     def test_are_told_everything_that_is_wrong_at_once(
@@ -435,6 +441,15 @@ class TestAuditEntries:
 
         query = codec.list_order_audit_entries(pb.ListOrderAuditEntriesRequest())
         assert (query.after, query.order_id, query.page_size) == (0, "", 20)
+
+    def test_are_watched_from_a_place_on(self) -> None:
+        query = codec.watch_order_events(
+            pb.WatchOrderEventsRequest(after_sequence=7, order_id="ord_1")
+        )
+        assert (query.after, query.order_id) == (7, "ord_1")
+
+        query = codec.watch_order_events(pb.WatchOrderEventsRequest())
+        assert (query.after, query.order_id) == (0, "")
 
     @pytest.mark.requirement("FR-228")
     def test_show_everything_that_was_written_down(self) -> None:

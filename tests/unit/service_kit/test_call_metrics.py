@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from service_kit.call import Call, Principal
 from service_kit.contract.method_contracts import MethodContract
 from service_kit.error_table import ErrorTable
 from service_kit.metrics.calls import CallMetrics
+from service_kit.side_pool import OnSidePool
 from service_kit.tracing import TraceContext
 from tests.scrape import Scrape
 
@@ -161,6 +163,27 @@ class TestCallsInProgress:
         with pytest.raises(ZeroDivisionError):
             wrapped.unary_unary(b"", None)
         assert self.in_progress(counted) == 0
+
+    def test_that_stream_are_in_progress_until_their_end(self, counted: Counted) -> None:
+        within: list[float | None] = []
+        with ThreadPoolExecutor(1) as pool:
+            streaming: Any = grpc.unary_stream_rpc_method_handler(
+                OnSidePool(
+                    lambda *_: within.append(self.in_progress(counted)), pool, non_blocking=True
+                )
+            )
+            wrapped: Any = counted.metrics.in_progress.intercept_service(
+                lambda _: streaming, details(METHOD)
+            )
+            wrapped.unary_stream(b"", None, lambda _message: None)
+        assert (within, self.in_progress(counted)) == ([1], 0)
+        assert wrapped.unary_stream.experimental_thread_pool is pool
+        assert wrapped.unary_stream.experimental_non_blocking
+
+    def test_of_a_kind_that_is_not_served_here_are_left_alone(self, counted: Counted) -> None:
+        theirs: Any = grpc.stream_stream_rpc_method_handler(lambda *_: iter(()))
+        interceptor = counted.metrics.in_progress
+        assert interceptor.intercept_service(lambda _: theirs, details(METHOD)) is theirs
 
     def test_are_wrapped_once(self, counted: Counted) -> None:
         first = self.wrapped(counted, lambda *_: b"")

@@ -61,6 +61,8 @@ TOLD = [
         "DEADLINE_TOO_SHORT",
         {"minimum_seconds": "1.5"},
     ),
+    (errors.Overloaded(), grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", {}),
+    (errors.ServerDraining(), grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING", {}),
 ]
 
 

@@ -23,6 +23,7 @@ from service_kit.server import (
     _cannot_listen,
     run_until_signal,
 )
+from tests.stalled_line import stalled_line
 from tests.unit.service_kit.echo import (
     LOOPBACK,
     Echo,
@@ -145,6 +146,41 @@ class TestStop:
             assert time.monotonic() - started < 8
             assert stuck.exception(timeout=5) is not None
         echo.gate.set()
+
+    def test_does_not_wait_for_a_connection_whose_client_is_silent(self) -> None:
+        """Its machine sleeps, or the network lost it: no call is running."""
+        server = a_server(drain_seconds=20)
+        server.start()
+        with (
+            stalled_line(server.address) as line,
+            grpc.insecure_channel(line.address) as channel,
+        ):
+            assert get_order(channel)(order("ord_1"), timeout=5)
+            line.stall()
+            started = time.monotonic()
+            server.stop()
+            assert time.monotonic() - started < 10
+
+    def test_waits_for_a_call_however_silent_its_client_is(self) -> None:
+        echo = Echo()
+        echo.gate.clear()
+        server = a_server(echo, drain_seconds=20)
+        server.start()
+        with (
+            stalled_line(server.address) as line,
+            grpc.insecure_channel(line.address) as channel,
+        ):
+            call = get_order(channel).future(order("ord_1"), timeout=20)
+            assert eventually(lambda: echo.running._value == 1)
+            line.stall()
+            stopping = threading.Thread(target=server.stop)
+            stopping.start()
+            stopping.join(1.5)
+            assert stopping.is_alive()
+            echo.gate.set()
+            line.flow()
+            assert call.result(timeout=10).order.id == "ord_1"
+            stopping.join(10)
 
     def test_tells_the_health_before_anything_else(self) -> None:
         echo = Echo()

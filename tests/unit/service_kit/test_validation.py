@@ -30,6 +30,8 @@ RULES: dict[str, Rule] = {
     f"{V1}.ListOrdersRequest.status": Choice(),
     f"{V1}.ListOrderAuditEntriesRequest.after_sequence": Whole(0),
     f"{V1}.ListOrderAuditEntriesRequest.order_id": Identifier(required=False),
+    f"{V1}.WatchOrderEventsRequest.after_sequence": Whole(0),
+    f"{V1}.WatchOrderEventsRequest.order_id": Identifier(required=False),
     f"{V1}.RefundOrderRequest.amount": Amount(
         1, 1000, required=False, maximum_words="what is left of the payment"
     ),

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from service_kit import workers
 from service_kit.errors import ConcurrentUpdate, StorageUnavailable
 from service_kit.workers import Task, Workers
 from tests.captured_log import CapturedLog
@@ -50,6 +51,16 @@ def worker() -> Worker:
 
 
 class TestWorkers:
+    def test_that_are_switched_off_do_only_what_callers_wait_for(self, worker: Worker) -> None:
+        tasks = [
+            Task("sweep", lambda: False, pause_seconds=0.001),
+            Task("serve", lambda: False, pause_seconds=0.001, for_callers=True),
+        ]
+        workers = Workers(tasks, switched_on=False, observe=worker.observe)
+        workers.start()
+        assert worker.wait_for(20) == [("serve", None)] * 20
+        workers.stop(20)
+
     def test_repeat_a_task_without_a_pause_while_there_is_more(self, worker: Worker) -> None:
         left = iter([True] * 50)
         # After the last piece the pause is longer than the test.
@@ -80,6 +91,18 @@ class TestWorkers:
         with worker.running(fail):
             assert worker.wait_for(3) == [("sweep", ZeroDivisionError)] * 3
         assert "ZeroDivisionError" in str(log.lines("worker.failed")[0])
+
+    def test_go_on_after_more_failures_than_a_pause_can_be_doubled(
+        self, worker: Worker, log: CapturedLog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(workers, "_BACKOFF_SECONDS_MAX", 0.0)
+
+        def fail() -> bool:
+            raise ZeroDivisionError
+
+        with worker.running(fail):
+            worker.wait_for(1100)
+        assert len(log.lines("worker.failed")) >= 1100
 
     def test_run_a_task_on_as_many_threads_as_it_asks_for(self, worker: Worker) -> None:
         together = threading.Barrier(3)

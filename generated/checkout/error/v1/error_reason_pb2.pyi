@@ -221,6 +221,23 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "INTERNAL", "domain": "checkout",
          "metadata": {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}}
     """
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 26
+    """RESOURCE_EXHAUSTED. The server has as many calls of this kind as it can
+    take. Nothing was started. Wait for `google.rpc.RetryInfo`, then send the
+    same request again.
+
+        {"reason": "OVERLOADED", "domain": "checkout",
+         "metadata": {}}
+    """
+    ERROR_REASON_SERVER_DRAINING: _ErrorReason.ValueType  # 27
+    """UNAVAILABLE. The server is about to stop, and ends the streams that would
+    hold it up. It is no failure: call again after `google.rpc.RetryInfo`, and
+    go on where the stream ended; another server answers, or this one once it
+    is back.
+
+        {"reason": "SERVER_DRAINING", "domain": "checkout",
+         "metadata": {}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Every reason with which the services refuse a call.
@@ -232,9 +249,10 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     message is English for developers; never parse it.
 
     When to repeat: after UNAVAILABLE, the same request at once with a growing
-    pause; after ABORTED, wait for `google.rpc.RetryInfo.retry_delay` and send
-    the same request again (after ETAG_MISMATCH read first); after anything
-    else, not before something has changed. Always keep the idempotency key.
+    pause; after ABORTED and RESOURCE_EXHAUSTED, wait for
+    `google.rpc.RetryInfo.retry_delay` and send the same request again (after
+    ETAG_MISMATCH read first); after anything else, not before something has
+    changed. Always keep the idempotency key.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -435,5 +453,22 @@ to look for in the logs; nothing else is said.
 
     {"reason": "INTERNAL", "domain": "checkout",
      "metadata": {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}}
+"""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 26
+"""RESOURCE_EXHAUSTED. The server has as many calls of this kind as it can
+take. Nothing was started. Wait for `google.rpc.RetryInfo`, then send the
+same request again.
+
+    {"reason": "OVERLOADED", "domain": "checkout",
+     "metadata": {}}
+"""
+ERROR_REASON_SERVER_DRAINING: ErrorReason.ValueType  # 27
+"""UNAVAILABLE. The server is about to stop, and ends the streams that would
+hold it up. It is no failure: call again after `google.rpc.RetryInfo`, and
+go on where the stream ended; another server answers, or this one once it
+is back.
+
+    {"reason": "SERVER_DRAINING", "domain": "checkout",
+     "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

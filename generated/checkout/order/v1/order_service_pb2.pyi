@@ -657,3 +657,65 @@ class ListOrderAuditEntriesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListOrderAuditEntriesResponse: _TypeAlias = ListOrderAuditEntriesResponse  # noqa: Y015
+
+@_typing.final
+class WatchOrderEventsRequest(_message.Message):
+    """Where to begin, and what to follow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    after_sequence: _builtins.int
+    """Only entries with a greater `sequence`; 0 means from the beginning.
+    Limit: 0 or more.
+    """
+    order_id: _builtins.str
+    """Only entries of this order, which need not exist yet; empty for all.
+    Limit: 0 to 64 characters of A-Z, a-z, 0-9, _ and -.
+    """
+    def __init__(
+        self,
+        *,
+        after_sequence: _builtins.int = ...,
+        order_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "order_id", b"order_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOrderEventsRequest: _TypeAlias = WatchOrderEventsRequest  # noqa: Y015
+
+@_typing.final
+class WatchOrderEventsResponse(_message.Message):
+    """One entry of the order history, or a heartbeat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    RESUME_AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    resume_after_sequence: _builtins.int
+    """Every entry up to this `sequence` that was asked for has been sent. Pass it
+    as `after_sequence` to go on from here. It never decreases, and it grows in
+    heartbeats too: past the entries of other orders and past numbers that are
+    missing for good.
+    """
+    @_builtins.property
+    def entry(self) -> _order_audit_pb2.OrderAuditEntry:
+        """The entry. Not set in a heartbeat."""
+
+    def __init__(
+        self,
+        *,
+        entry: _order_audit_pb2.OrderAuditEntry | None = ...,
+        resume_after_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "resume_after_sequence", b"resume_after_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOrderEventsResponse: _TypeAlias = WatchOrderEventsResponse  # noqa: Y015

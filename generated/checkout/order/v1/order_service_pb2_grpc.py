@@ -32,7 +32,8 @@ class OrderServiceStub:
     `customer`, `service` or `operations`), may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
     back. A request is at most 64 kB. Without a deadline of the caller's, the
-    service sets 10 seconds; a longer one than 30 seconds counts as 30. Every
+    service sets 10 seconds; a longer one than 30 seconds counts as 30. (A
+    stream has the caller's deadline, whatever it is, or none.) Every
     refusal is described in `checkout.error.v1.ErrorReason`.
     """
 
@@ -92,6 +93,11 @@ class OrderServiceStub:
                 request_serializer=checkout_dot_order_dot_v1_dot_order__service__pb2.ListOrderAuditEntriesRequest.SerializeToString,
                 response_deserializer=checkout_dot_order_dot_v1_dot_order__service__pb2.ListOrderAuditEntriesResponse.FromString,
                 _registered_method=True)
+        self.WatchOrderEvents = channel.unary_stream(
+                '/checkout.order.v1.OrderService/WatchOrderEvents',
+                request_serializer=checkout_dot_order_dot_v1_dot_order__service__pb2.WatchOrderEventsRequest.SerializeToString,
+                response_deserializer=checkout_dot_order_dot_v1_dot_order__service__pb2.WatchOrderEventsResponse.FromString,
+                _registered_method=True)
 
 
 class OrderServiceServicer:
@@ -101,7 +107,8 @@ class OrderServiceServicer:
     `customer`, `service` or `operations`), may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
     back. A request is at most 64 kB. Without a deadline of the caller's, the
-    service sets 10 seconds; a longer one than 30 seconds counts as 30. Every
+    service sets 10 seconds; a longer one than 30 seconds counts as 30. (A
+    stream has the caller's deadline, whatever it is, or none.) Every
     refusal is described in `checkout.error.v1.ErrorReason`.
     """
 
@@ -227,6 +234,35 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchOrderEvents(self, request, context):
+        """Streams the order history, in ascending order of `sequence`, and goes on as
+        it grows.
+
+        The first message is a heartbeat, at once. Then comes every entry after
+        `after_sequence`, one a message: those there are, and from then on each new
+        one soon after its commit, well within a second. While no entry comes,
+        there is a heartbeat every 10 seconds, so 30 seconds of silence mean that the
+        connection is lost.
+
+        An entry is never sent before every entry with a smaller number that will
+        ever exist. Nothing is skipped, of one order or of all.
+
+        The stream has no end of its own, and no deadline unless the caller sets
+        one. Whatever else ends it (SERVER_DRAINING, STORAGE_UNAVAILABLE, INTERNAL,
+        a connection that breaks; also any connection that is half an hour old is
+        closed), call again with the `resume_after_sequence` of the last message
+        that was dealt with. Every entry is delivered at least once that way, and
+        `sequence` tells one that comes twice. A reader that is so slow that it
+        cannot take the end of the stream when the server stops is cut off without
+        a reason, with CANCELLED or UNAVAILABLE.
+
+        A server keeps a limited number of these streams, a quarter as many as it
+        serves calls at the same time; one more is refused with OVERLOADED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OrderServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -280,6 +316,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     request_deserializer=checkout_dot_order_dot_v1_dot_order__service__pb2.ListOrderAuditEntriesRequest.FromString,
                     response_serializer=checkout_dot_order_dot_v1_dot_order__service__pb2.ListOrderAuditEntriesResponse.SerializeToString,
             ),
+            'WatchOrderEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchOrderEvents,
+                    request_deserializer=checkout_dot_order_dot_v1_dot_order__service__pb2.WatchOrderEventsRequest.FromString,
+                    response_serializer=checkout_dot_order_dot_v1_dot_order__service__pb2.WatchOrderEventsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'checkout.order.v1.OrderService', rpc_method_handlers)
@@ -295,7 +336,8 @@ class OrderService:
     `customer`, `service` or `operations`), may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
     back. A request is at most 64 kB. Without a deadline of the caller's, the
-    service sets 10 seconds; a longer one than 30 seconds counts as 30. Every
+    service sets 10 seconds; a longer one than 30 seconds counts as 30. (A
+    stream has the caller's deadline, whatever it is, or none.) Every
     refusal is described in `checkout.error.v1.ErrorReason`.
     """
 
@@ -559,6 +601,33 @@ class OrderService:
             '/checkout.order.v1.OrderService/ListOrderAuditEntries',
             checkout_dot_order_dot_v1_dot_order__service__pb2.ListOrderAuditEntriesRequest.SerializeToString,
             checkout_dot_order_dot_v1_dot_order__service__pb2.ListOrderAuditEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchOrderEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/checkout.order.v1.OrderService/WatchOrderEvents',
+            checkout_dot_order_dot_v1_dot_order__service__pb2.WatchOrderEventsRequest.SerializeToString,
+            checkout_dot_order_dot_v1_dot_order__service__pb2.WatchOrderEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

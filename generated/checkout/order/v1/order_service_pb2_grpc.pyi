@@ -33,7 +33,8 @@ class OrderServiceStub:
     `customer`, `service` or `operations`), may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
     back. A request is at most 64 kB. Without a deadline of the caller's, the
-    service sets 10 seconds; a longer one than 30 seconds counts as 30. Every
+    service sets 10 seconds; a longer one than 30 seconds counts as 30. (A
+    stream has the caller's deadline, whatever it is, or none.) Every
     refusal is described in `checkout.error.v1.ErrorReason`.
     """
 
@@ -121,6 +122,31 @@ class OrderServiceStub:
     reader that goes on from the last number misses nothing. An empty reply
     means: nothing newer yet.
     """
+    WatchOrderEvents: _grpc.UnaryStreamMultiCallable[_order_service_pb2.WatchOrderEventsRequest, _order_service_pb2.WatchOrderEventsResponse]
+    """Streams the order history, in ascending order of `sequence`, and goes on as
+    it grows.
+
+    The first message is a heartbeat, at once. Then comes every entry after
+    `after_sequence`, one a message: those there are, and from then on each new
+    one soon after its commit, well within a second. While no entry comes,
+    there is a heartbeat every 10 seconds, so 30 seconds of silence mean that the
+    connection is lost.
+
+    An entry is never sent before every entry with a smaller number that will
+    ever exist. Nothing is skipped, of one order or of all.
+
+    The stream has no end of its own, and no deadline unless the caller sets
+    one. Whatever else ends it (SERVER_DRAINING, STORAGE_UNAVAILABLE, INTERNAL,
+    a connection that breaks; also any connection that is half an hour old is
+    closed), call again with the `resume_after_sequence` of the last message
+    that was dealt with. Every entry is delivered at least once that way, and
+    `sequence` tells one that comes twice. A reader that is so slow that it
+    cannot take the end of the stream when the server stops is cut off without
+    a reason, with CANCELLED or UNAVAILABLE.
+
+    A server keeps a limited number of these streams, a quarter as many as it
+    serves calls at the same time; one more is refused with OVERLOADED.
+    """
 
 @_typing.type_check_only
 class OrderServiceAsyncStub(OrderServiceStub):
@@ -130,7 +156,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     `customer`, `service` or `operations`), may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
     back. A request is at most 64 kB. Without a deadline of the caller's, the
-    service sets 10 seconds; a longer one than 30 seconds counts as 30. Every
+    service sets 10 seconds; a longer one than 30 seconds counts as 30. (A
+    stream has the caller's deadline, whatever it is, or none.) Every
     refusal is described in `checkout.error.v1.ErrorReason`.
     """
 
@@ -215,6 +242,31 @@ class OrderServiceAsyncStub(OrderServiceStub):
     reader that goes on from the last number misses nothing. An empty reply
     means: nothing newer yet.
     """
+    WatchOrderEvents: _aio.UnaryStreamMultiCallable[_order_service_pb2.WatchOrderEventsRequest, _order_service_pb2.WatchOrderEventsResponse]  # type: ignore[assignment]
+    """Streams the order history, in ascending order of `sequence`, and goes on as
+    it grows.
+
+    The first message is a heartbeat, at once. Then comes every entry after
+    `after_sequence`, one a message: those there are, and from then on each new
+    one soon after its commit, well within a second. While no entry comes,
+    there is a heartbeat every 10 seconds, so 30 seconds of silence mean that the
+    connection is lost.
+
+    An entry is never sent before every entry with a smaller number that will
+    ever exist. Nothing is skipped, of one order or of all.
+
+    The stream has no end of its own, and no deadline unless the caller sets
+    one. Whatever else ends it (SERVER_DRAINING, STORAGE_UNAVAILABLE, INTERNAL,
+    a connection that breaks; also any connection that is half an hour old is
+    closed), call again with the `resume_after_sequence` of the last message
+    that was dealt with. Every entry is delivered at least once that way, and
+    `sequence` tells one that comes twice. A reader that is so slow that it
+    cannot take the end of the stream when the server stops is cut off without
+    a reason, with CANCELLED or UNAVAILABLE.
+
+    A server keeps a limited number of these streams, a quarter as many as it
+    serves calls at the same time; one more is refused with OVERLOADED.
+    """
 
 class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps orders and their life cycle, and has them paid.
@@ -223,7 +275,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     `customer`, `service` or `operations`), may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
     back. A request is at most 64 kB. Without a deadline of the caller's, the
-    service sets 10 seconds; a longer one than 30 seconds counts as 30. Every
+    service sets 10 seconds; a longer one than 30 seconds counts as 30. (A
+    stream has the caller's deadline, whatever it is, or none.) Every
     refusal is described in `checkout.error.v1.ErrorReason`.
     """
 
@@ -365,6 +418,37 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         shown before every entry with a smaller number that will ever exist, so a
         reader that goes on from the last number misses nothing. An empty reply
         means: nothing newer yet.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchOrderEvents(
+        self,
+        request: _order_service_pb2.WatchOrderEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_order_service_pb2.WatchOrderEventsResponse], _abc.AsyncIterator[_order_service_pb2.WatchOrderEventsResponse]]:
+        """Streams the order history, in ascending order of `sequence`, and goes on as
+        it grows.
+
+        The first message is a heartbeat, at once. Then comes every entry after
+        `after_sequence`, one a message: those there are, and from then on each new
+        one soon after its commit, well within a second. While no entry comes,
+        there is a heartbeat every 10 seconds, so 30 seconds of silence mean that the
+        connection is lost.
+
+        An entry is never sent before every entry with a smaller number that will
+        ever exist. Nothing is skipped, of one order or of all.
+
+        The stream has no end of its own, and no deadline unless the caller sets
+        one. Whatever else ends it (SERVER_DRAINING, STORAGE_UNAVAILABLE, INTERNAL,
+        a connection that breaks; also any connection that is half an hour old is
+        closed), call again with the `resume_after_sequence` of the last message
+        that was dealt with. Every entry is delivered at least once that way, and
+        `sequence` tells one that comes twice. A reader that is so slow that it
+        cannot take the end of the stream when the server stops is cut off without
+        a reason, with CANCELLED or UNAVAILABLE.
+
+        A server keeps a limited number of these streams, a quarter as many as it
+        serves calls at the same time; one more is refused with OVERLOADED.
         """
 
 def add_OrderServiceServicer_to_server(servicer: OrderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
