@@ -36,21 +36,22 @@ PAUSES_SECONDS: Final = (0.02, 0.2)
 
 
 class Client:
-    """Calls the first of both services, and records everything."""
+    """Calls one of each service, the first ones unless told otherwise, and records everything."""
 
     def __init__(
         self,
         cluster: Cluster,
         history: History,
         *,
+        number: int = 0,
         pauses_seconds: tuple[float, float] = PAUSES_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.history = history
         self._pauses_seconds = pauses_seconds
         self._patience_seconds = patience_seconds
-        self._orders = cluster.order.channel
-        self._payments = cluster.payment.channel
+        self._orders = cluster.orders[number].channel
+        self._payments = cluster.payments[number].channel
 
     def once(self, request: Request, *, timeout: float = TIMEOUT_SECONDS) -> Call:
         """Send a request once."""

@@ -155,9 +155,12 @@ class Service:
             os.kill(self._pid, signal.SIGKILL)
         return self.wait_for_end(START_SECONDS)
 
-    def freeze(self) -> None:
-        """Stop the process in the middle of whatever it does."""
-        os.kill(self._pid, signal.SIGSTOP)
+    def wait_until_stopped_at(self, point: str, seconds: float) -> None:
+        """Wait until the process has stopped where it was told to."""
+        give_up_at = time.monotonic() + seconds
+        while self.orders.obeyed_at != point:
+            assert time.monotonic() < give_up_at, f"never reached {point}:\n{self.log_tail()}"
+            time.sleep(_POLL_SECONDS)
 
     def thaw(self) -> None:
         """Let it go on as if nothing had been."""
@@ -168,6 +171,10 @@ class Service:
         self.channel.close()
         if self._pid:
             self.end()
+
+    def has_logged(self, text: str) -> bool:
+        """Say whether the text stands in its log."""
+        return text in self._log.read_text("utf-8", errors="replace")
 
     def log_tail(self) -> str:
         """Return the end of what it has logged."""
