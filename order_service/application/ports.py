@@ -152,6 +152,9 @@ class Inbox(Protocol):
     def postpone(self, payment_id: str, *, problem: str, now: datetime) -> None:
         """Have a payment that was taken in vain wait; longer each time."""
 
+    def make_due(self, order_id: str) -> None:
+        """Have no payment of this order wait any longer."""
+
     def unapplied(self, *, received_before: datetime) -> Sequence[Unsettled]:
         """List the payments from before then that are not applied, and those with a problem."""
 

@@ -196,6 +196,8 @@ class Settlement:
         request = _request(operation)
         work.keys.record_operation(request, None)
         work.keys.release(request, now=order.updated_at)
+        # The payment that was in this one's way is not kept waiting by callers who try again.
+        work.inbox.make_due(order.id)
 
     def _end(
         self,

@@ -75,6 +75,15 @@ class StoredInbox:
         attempts = self._connection.execute(query).scalar_one()
         self._update(payment_id, due_at=next_try(attempts, now), problem=problem)
 
+    def make_due(self, order_id: str) -> None:
+        """Make the payments of an order that wait due now, as if they were new."""
+        statement = (
+            sa.update(payment_inbox)
+            .where(payment_inbox.c.order_id == order_id, _unapplied)
+            .values(due_at=None, attempts=0)
+        )
+        self._connection.execute(statement)
+
     def unapplied(self, *, received_before: datetime) -> Sequence[Unsettled]:
         """Read unapplied payments that are old or have a problem, oldest first."""
         columns = payment_inbox.c

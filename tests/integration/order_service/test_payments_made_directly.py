@@ -14,6 +14,7 @@ from order_service.application.apply_payments import (
     PAYMENT_NOT_FOUND,
 )
 from order_service.application.ports import PaymentPage, ReceivedPayment
+from order_service.domain.errors import PaymentInProgress
 from order_service.domain.state_machine import OrderStatus
 from order_service.storage.tables import payment_inbox
 from service_kit.database import Database
@@ -103,6 +104,23 @@ class TestPaymentMadeDirectly:
         assert background.until_nothing_is_left(background.apply) == 1
         assert inbox(desk)[0].applied_at is not None
         assert desk.events(order) == ["order_created", "order_paid"]
+
+    def test_is_applied_soon_however_often_callers_try_to_pay_otherwise(
+        self, background: Background
+    ) -> None:
+        desk = background.desk
+        order = desk.place()
+        desk.payments.paid_directly(order)
+        background.read()
+        for _ in range(5):
+            # Each time it is met in the way of an operation, which comes to nothing then.
+            desk.payments.before_next(background.apply)
+            with pytest.raises(PaymentInProgress):
+                desk.pay(order)
+            desk.clock.move(timedelta(seconds=1))
+
+        assert background.apply()
+        assert desk.status(order) is OrderStatus.PAID
 
     @pytest.mark.parametrize("wrong", NEVER_PAID.values(), ids=NEVER_PAID)
     def test_of_another_customer_or_amount_is_left_to_a_person(
