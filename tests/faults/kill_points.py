@@ -9,6 +9,7 @@ import mmap
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -73,6 +74,7 @@ _PAYMENT_CALLS: Final = ("charge", "resolve", "seal", "refund", "get", "succeede
 _GATEWAY_CALLS: Final = ("charge", "refund", "find_charge", "find_refund")
 
 _BYTES: Final = 256
+_TAKEN_WITHIN_SECONDS: Final = 0.1
 
 # Held while the gateway's books, a file of this process in tests, are open.
 _GATEWAY_IS_LEFT: Final = threading.Lock()
@@ -117,6 +119,8 @@ class Orders:
         with _GATEWAY_IS_LEFT:
             self._write(_BYTES, point)
             os.kill(os.getpid(), int(number))
+            # It is another thread that takes the signal, perhaps: not a step further until then.
+            time.sleep(_TAKEN_WITHIN_SECONDS)
 
     def _order(self, number: signal.Signals, point: str, trace_id: str) -> None:
         self._write(_BYTES, "")
