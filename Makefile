@@ -11,6 +11,8 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 # Processes of the test run.
 JOBS ?= logical
+# How long make soak goes on.
+MINUTES ?=
 # Given to pytest to run a part of the tests, which is not measured: make test ARGS="-k refund"
 ARGS ?=
 
@@ -129,6 +131,10 @@ test: setup ## Run all tests and require 95 % branch coverage
 faults: setup ## Attack running services the way reality does, and check that no money is lost
 	@# A part may take minutes; what hangs ends all the same.
 	@python -m pytest -n $(JOBS) -o faulthandler_timeout=1500 $(or $(ARGS),tests/faults --whole)
+
+.PHONY: soak
+soak: setup ## Kill services and PostgreSQL under load, and count what got lost: MINUTES=25
+	@python -m tests.faults.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 .PHONY: cov
 cov: setup ## Show the coverage of the last test run, with the missing lines

@@ -46,19 +46,34 @@ def books_of(checkout: Checkout) -> Books:
     )
 
 
+@dataclass(frozen=True)
+class Aftermath:
+    """What is left: `stuck` is what has not settled in time, `problems` is all that is wrong."""
+
+    truth: Truth
+    stuck: Sequence[str]
+    problems: Sequence[str]
+
+
 def check_aftermath(books: Books, calls: Iterable[Call], figures: Figures) -> Truth:
     """Wait until nothing is in flight, compare all sources, and fail with every problem."""
+    aftermath = look_at_aftermath(books, calls, figures)
+    assert not aftermath.problems, report_of(aftermath.problems)
+    return aftermath.truth
+
+
+def look_at_aftermath(books: Books, calls: Iterable[Call], figures: Figures) -> Aftermath:
+    """Wait until nothing is in flight, and compare all sources."""
     began = time.monotonic()
-    left = settled(books)
+    stuck = settled(books)
     figures.observe("until all is settled after the faults", time.monotonic() - began)
     truth = read_truth(books.order_database, books.ledger)
     calls = list(calls)
-    found = [*left, *violations(books, figures), *problems(calls, truth)]
     figures.add("charges", len(truth.charges))
     figures.add("refunds", len(truth.refunds))
     figures.add("calls whose answers were checked", len(calls))
-    assert not found, _report(found)
-    return truth
+    found = [*stuck, *violations(books, figures), *problems(calls, truth)]
+    return Aftermath(truth, stuck, found)
 
 
 def settled(books: Books, *, within_seconds: float = SETTLED_WITHIN_SECONDS) -> list[str]:
@@ -87,7 +102,8 @@ def violations(books: Books, figures: Figures, *, clock: Clock | None = None) ->
     return list(report.lines())[:-1]
 
 
-def _report(found: list[str]) -> str:
+def report_of(found: Sequence[str]) -> str:
+    """Name the first problems, one to a line, and count the others."""
     named = found[:_NAMED_MAX]
     more = [f"and {len(found) - len(named)} more"] if len(found) > len(named) else []
     return "\n".join([f"{len(found)} problems:", *named, *more])

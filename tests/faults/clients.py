@@ -31,16 +31,27 @@ _BEGUN: Final = ("PENDING", "PAYMENT_OUTCOME_UNKNOWN")
 # Short: a repeat has to wait for as long as the call that died might have lasted.
 TIMEOUT_SECONDS: Final = 2.0
 PATIENCE_SECONDS: Final = 60.0
-_PAUSES_SECONDS: Final = (0.02, 0.2)
+# Between two attempts: at first, and at the longest.
+PAUSES_SECONDS: Final = (0.02, 0.2)
 
 
 class Client:
-    """Calls the first of both services, and records everything."""
+    """Calls one of each service, the first ones unless told otherwise, and records everything."""
 
-    def __init__(self, cluster: Cluster, history: History) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        history: History,
+        *,
+        number: int = 0,
+        pauses_seconds: tuple[float, float] = PAUSES_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self.history = history
-        self._orders = cluster.order.channel
-        self._payments = cluster.payment.channel
+        self._pauses_seconds = pauses_seconds
+        self._patience_seconds = patience_seconds
+        self._orders = cluster.orders[number].channel
+        self._payments = cluster.payments[number].channel
 
     def once(self, request: Request, *, timeout: float = TIMEOUT_SECONDS) -> Call:
         """Send a request once."""
@@ -48,7 +59,11 @@ class Client:
 
     def insist(self, request: Request) -> Call:
         """Send a request until its answer is final."""
-        return self._send_while(is_transient, request)[0]
+        return self.exchange(request)[0]
+
+    def exchange(self, request: Request) -> tuple[Call, Any]:
+        """Send a request until its answer is final; return the response too, None if refused."""
+        return self._send_while(is_transient, request)
 
     def deliver(self, request: Request) -> Call:
         """Send a request until something is known to have been begun."""
@@ -58,7 +73,7 @@ class Client:
         """Place an order and return it, with its ticket."""
         named = {"idempotency_key": key} if key else {}
         request = ask("CreateOrder", caller, items=new_order_items(TOTAL), **named)
-        call, response = self._send_while(is_transient, request)
+        call, response = self.exchange(request)
         assert isinstance(call.outcome, Answered), call
         return response.order
 
@@ -77,8 +92,8 @@ class Client:
         return outcome.payment.id
 
     def _send_while(self, is_in_vain: Callable[[Call], bool], request: Request) -> tuple[Call, Any]:
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
-        pause, longest = _PAUSES_SECONDS
+        give_up_at = time.monotonic() + self._patience_seconds
+        pause, longest = self._pauses_seconds
         while True:
             call, response = self._exchange(request, TIMEOUT_SECONDS)
             if not is_in_vain(call):

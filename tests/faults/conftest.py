@@ -32,6 +32,9 @@ SEED: Final = "FAULTS_SEED"
 FLOORS: Final[dict[str, int]] = {
     "races, sqlite": 5_000,
     "races, postgresql": 5_000,
+    "kills, named points": 396,
+    "kills, random": 100,
+    "checkouts": 400,
     "model, states": 300_000,
     "model, guards removed and caught": 45,
 }

@@ -68,10 +68,13 @@ def missing(figures: Figures, floors: Mapping[str, int]) -> list[str]:
     ]
 
 
-def write_report(figures: Figures, *, began: float, command: str, path: Path = REPORT) -> None:
+def write_report(
+    figures: Figures, *, began: float, command: str, path: Path = REPORT, **more: Any
+) -> None:
     """Write the figures with what is needed to reproduce them. `began` is in `time.time()`."""
     report: dict[str, Any] = {
         "command": command,
+        **more,
         "commit": _commit(),
         "machine": f"{platform.machine()}, {_cpus()} CPUs, Python {platform.python_version()}",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -100,6 +100,7 @@ class Service:
         self._variables = dict(variables)
         self._log = files.with_suffix(".log")
         self._pid = 0
+        self._status: int | None = None
         self.channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         health: Any = health_pb2_grpc.HealthStub(self.channel)
         self._check_health = health.Check
@@ -107,12 +108,21 @@ class Service:
     def start(self) -> None:
         """Start a process, without waiting for anything."""
         self._pid = self._zygote.start(self._variables, log=self._log, orders=self.orders.path)
+        self._status = None
+
+    @property
+    def status(self) -> int | None:
+        """How the process ended: a negative signal or an exit code; None if it runs."""
+        if self._status is None:
+            # Asked once only: of a child that has been waited for nothing is left.
+            self._status = self._zygote.ended(self._pid)
+        return self._status
 
     def wait_until_serving(self) -> None:
         """Wait for its health to be SERVING."""
         give_up_at = time.monotonic() + START_SECONDS
         while not self.is_serving():
-            code = self._zygote.ended(self._pid)
+            code = self.status
             assert code is None, f"{self.module} ended with {code}:\n{self.log_tail()}"
             assert time.monotonic() < give_up_at, f"{self.module} is not SERVING"
             time.sleep(_POLL_SECONDS)
@@ -129,19 +139,28 @@ class Service:
     def wait_for_end(self, seconds: float) -> int:
         """Wait until the process has ended, and say how: a negative signal or an exit code."""
         give_up_at = time.monotonic() + seconds
-        while (status := self._zygote.ended(self._pid)) is None:
+        while (status := self.status) is None:
             assert time.monotonic() < give_up_at, f"{self.module} lives:\n{self.log_tail()}"
             time.sleep(_POLL_SECONDS)
         return status
 
     def kill(self) -> None:
-        """End the process as a crash would."""
-        os.kill(self._pid, signal.SIGKILL)
-        assert self.wait_for_end(START_SECONDS) == -signal.SIGKILL
+        """End the process as a crash would. It must not have ended by itself before."""
+        assert self.end() == -signal.SIGKILL, self.log_tail()
 
-    def freeze(self) -> None:
-        """Stop the process in the middle of whatever it does."""
-        os.kill(self._pid, signal.SIGSTOP)
+    def end(self) -> int:
+        """End the process as a crash would, if it runs, and say how it has ended."""
+        if self._status is None:
+            # One that has ended by itself is still there to be asked, and feels nothing.
+            os.kill(self._pid, signal.SIGKILL)
+        return self.wait_for_end(START_SECONDS)
+
+    def wait_until_stopped_at(self, point: str, seconds: float) -> None:
+        """Wait until the process has stopped where it was told to."""
+        give_up_at = time.monotonic() + seconds
+        while self.orders.obeyed_at != point:
+            assert time.monotonic() < give_up_at, f"never reached {point}:\n{self.log_tail()}"
+            time.sleep(_POLL_SECONDS)
 
     def thaw(self) -> None:
         """Let it go on as if nothing had been."""
@@ -150,8 +169,12 @@ class Service:
     def close(self) -> None:
         """Have no process any more."""
         self.channel.close()
-        if self._pid and self._zygote.ended(self._pid) is None:
-            self.kill()
+        if self._pid:
+            self.end()
+
+    def has_logged(self, text: str) -> bool:
+        """Say whether the text stands in its log."""
+        return text in self._log.read_text("utf-8", errors="replace")
 
     def log_tail(self) -> str:
         """Return the end of what it has logged."""

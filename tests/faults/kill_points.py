@@ -1,4 +1,4 @@
-"""Places where a service dies when it is told to, put around the product from outside.
+"""Places where a service dies or stops when it is told to, put around the product from outside.
 
 A point is named after what is being done and how far it has come: `pay.after_call` is where
 PayOrder has the payment service's answer and has not written it down. The product knows nothing of
@@ -8,7 +8,10 @@ all this: in a process that is asked to, the methods that every such step goes t
 import mmap
 import os
 import signal
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +20,7 @@ from typing import Any, Final
 from order_service.gateways.payments import GrpcPayments
 from order_service.storage.store import SqlStore as OrderStore
 from payment_service.gateways.simulated import SimulatedGateway
+from payment_service.gateways.simulated_ledger import Books, SimulatedLedger
 from payment_service.storage.store import SqlStore as PaymentStore
 from service_kit import call
 from service_kit.idempotency.memory import NoReplyMemory, RedisReplyMemory
@@ -70,12 +74,16 @@ _PAYMENT_CALLS: Final = ("charge", "resolve", "seal", "refund", "get", "succeede
 _GATEWAY_CALLS: Final = ("charge", "refund", "find_charge", "find_refund")
 
 _BYTES: Final = 256
+_TAKEN_WITHIN_SECONDS: Final = 0.1
+
+# Held while the gateway's books, a file of this process in tests, are open.
+_GATEWAY_IS_LEFT: Final = threading.Lock()
 
 
 class Orders:
-    """The order to die, in a file that the harness writes and the service looks at.
+    """The order to die or to stop, in a file that the harness writes and the service looks at.
 
-    Two halves: what is to be died for, emptied by whoever dies, and where the last one died.
+    Two halves: the order, emptied by whoever obeys, and where the last one has obeyed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,28 +95,36 @@ class Orders:
 
     def die_at(self, point: str, *, trace_id: str = "") -> None:
         """Have the service die when it reaches the point, for this trace only if one is given."""
-        self._write(_BYTES, "")
-        self._write(0, f"{point} {trace_id}")
+        self._order(signal.SIGKILL, point, trace_id)
 
-    def live(self) -> None:
-        """Take the order back."""
-        self._write(0, "")
+    def stop_at(self, point: str, *, trace_id: str = "") -> None:
+        """Have the service stop there, in the middle of everything, until it is thawed."""
+        self._order(signal.SIGSTOP, point, trace_id)
 
     @property
-    def died_at(self) -> str:
-        """Where the service died; nothing if it has not been so ordered or not got there."""
+    def obeyed_at(self) -> str:
+        """Where the service has obeyed; nothing if it has no order or has not got there."""
         return self._read(_BYTES)
 
     def reach(self, point: str, trace_id: str) -> None:
-        """Die here and now, if this is the point."""
+        """Die or stop here and now, if this is the point."""
         if not self._memory[0]:
             return
-        ordered, _, ordered_trace_id = self._read(0).partition(" ")
+        number, _, order = self._read(0).partition(" ")
+        ordered, _, ordered_trace_id = order.partition(" ")
         if ordered != point or ordered_trace_id not in {"", trace_id}:
             return
-        self._write(_BYTES, point)
-        self.live()
-        os.kill(os.getpid(), signal.SIGKILL)
+        self._write(0, "")
+        # The gateway is somebody else and does not stop with us: nobody may be in its books.
+        with _GATEWAY_IS_LEFT:
+            self._write(_BYTES, point)
+            os.kill(os.getpid(), int(number))
+            # It is another thread that takes the signal, perhaps: not a step further until then.
+            time.sleep(_TAKEN_WITHIN_SECONDS)
+
+    def _order(self, number: signal.Signals, point: str, trace_id: str) -> None:
+        self._write(_BYTES, "")
+        self._write(0, f"{number.value} {point} {trace_id}")
 
     def _write(self, at: int, text: str) -> None:
         data = text.encode().ljust(_BYTES, b"\0")
@@ -130,6 +146,7 @@ def install(path: Path) -> None:
         _around(GrpcPayments, method, "call", orders)
     for method in _GATEWAY_CALLS:
         _around(SimulatedGateway, method, "gateway", orders)
+    _around_books()
     for memory in (NoReplyMemory, RedisReplyMemory):
         _around(memory, "remember", "memory", orders)
 
@@ -172,6 +189,17 @@ def _around(kind: Any, method: str, step: str, orders: Orders) -> None:
         return result
 
     setattr(kind, method, wrapped)
+
+
+def _around_books() -> None:
+    transaction = SimulatedLedger.transaction
+
+    @contextmanager
+    def wrapped(self: SimulatedLedger) -> Iterator[Books]:
+        with _GATEWAY_IS_LEFT, transaction(self) as books:
+            yield books
+
+    SimulatedLedger.transaction = wrapped  # type: ignore[method-assign]
 
 
 def _reach(orders: Orders, moment: str, asker: str = "") -> None:

@@ -80,7 +80,7 @@ class Killing:
             error.add_note(f"never reached {point}")
             raise
         assert status == -signal.SIGKILL, victim.log_tail()
-        assert victim.orders.died_at == point
+        assert victim.orders.obeyed_at == point
         self._figures.add("kills, named points")
 
     def _send_until(self, is_dead: threading.Event, request: Request) -> Call:

@@ -28,6 +28,26 @@ def money_problems(calls: Iterable[Call], truth: Truth) -> Iterator[str]:
                 pass
 
 
+def double_charges(truth: Truth) -> int:
+    """Count the charges that should not be because their order had been charged already."""
+    return len(truth.charges) - len({charge.order_id for charge in truth.charges})
+
+
+def lost_payments(calls: Iterable[Call], truth: Truth) -> int:
+    """Count money that only one side knows of: taken for nothing, or shown and never taken."""
+    approved = {charge.key for charge in truth.charges}
+    for_nothing = {c.key for c in truth.charges if truth.status(c.order_id) not in PAID}
+    shown = {
+        call.outcome.payment.id
+        for call in calls
+        if isinstance(call.outcome, Answered)
+        and call.outcome.payment is not None
+        and call.outcome.payment.status == "succeeded"
+    }
+    paid = {step.payment_id for steps in truth.steps.values() for step in steps if step.payment_id}
+    return len(for_nothing | ((shown | paid) - approved))
+
+
 def _of_orders(truth: Truth) -> Iterator[str]:
     charged = {charge.order_id for charge in truth.charges}
     for order_id in charged | truth.steps.keys():
