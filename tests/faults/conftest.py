@@ -34,6 +34,7 @@ FLOORS: Final[dict[str, int]] = {
     "races, postgresql": 5_000,
     "kills, named points": 396,
     "kills, random": 100,
+    "restarts of PostgreSQL": 30,
     "checkouts": 400,
     "model, states": 300_000,
     "model, guards removed and caught": 45,
