@@ -257,7 +257,9 @@ def _postgres(url: sa.URL, lock_wait_ms: int, **options: Any) -> Engine:
         connect_args={
             "connect_timeout": 3,
             "options": f"-c timezone=UTC -c lock_timeout={lock_wait_ms}"
-            " -c statement_timeout=5s -c idle_in_transaction_session_timeout=10s",
+            " -c statement_timeout=5s -c idle_in_transaction_session_timeout=10s"
+            # As with SQLite's FULL above, whatever the database is set to.
+            " -c synchronous_commit=on",
         },
         **options,
     )

@@ -12,6 +12,8 @@ from service_kit.logging import get_logger
 
 _JITTER: Final = (0.8, 1.2)
 _BACKOFF_SECONDS_MAX: Final = 10.0
+# The number of failures has no bound.
+_DOUBLED_MAX: Final = 10
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Workers:
                 more = False
             except Exception as error:  # noqa: BLE001 - a task ends with its process only
                 failures += 1
-                pause = min(pause * 2**failures, _BACKOFF_SECONDS_MAX)
+                doubled = 2 ** min(failures, _DOUBLED_MAX)
+                pause = min(pause * doubled, _BACKOFF_SECONDS_MAX)
                 self._observe(task.name, error)
                 self._log.error("worker.failed", worker=task.name, exc_info=error)
                 more = False

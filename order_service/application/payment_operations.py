@@ -11,7 +11,7 @@ from typing import Final
 from order_service.application.once import ChangeOrder, Once, locked
 from order_service.application.ports import Payments, Rejected, Store, Voided, Work
 from order_service.application.settlement import Answer, Settlement
-from order_service.domain.errors import PaymentInProgress, Refusal
+from order_service.domain.errors import PaymentInProgress, PaymentOutcomeUnknown, Refusal
 from order_service.domain.money import Money
 from order_service.domain.order import Order
 from order_service.domain.payment_operation import (
@@ -21,7 +21,7 @@ from order_service.domain.payment_operation import (
 )
 from service_kit import call
 from service_kit.clock import Clock
-from service_kit.errors import DeadlineTooShort, InvalidRequest
+from service_kit.errors import ConcurrentUpdate, DeadlineTooShort, InvalidRequest
 from service_kit.idempotency.record import Reply
 from service_kit.ids import new_id
 
@@ -96,7 +96,11 @@ class PaymentOperations:
         def begin() -> Reply | Opened:
             # Each time anew: what was in the way may have taken long to settle.
             require_time_left()
-            return self._store.transact(open_)
+            try:
+                return self._store.transact(open_)
+            except ConcurrentUpdate:
+                self._require_not_begun(command, kind)
+                raise
 
         def open_(work: Work) -> Reply | Opened:
             return self._open(work, command, kind, check, owner_id)
@@ -109,6 +113,12 @@ class PaymentOperations:
         if isinstance(answer, Rejected):
             return self._rejected(opened, answer)
         return self._final(opened, self._settlement.settle(opened.operation, answer))
+
+    def _require_not_begun(self, command: ChangeOrder, kind: OperationKind) -> None:
+        """Raise PaymentOutcomeUnknown if there is an operation under the key: money may move."""
+        claim = self._store.read(lambda work: work.keys.find(command.request))
+        if claim.operation_id:
+            raise PaymentOutcomeUnknown(order_id=command.order_id, operation=kind.value)
 
     def _open(
         self,

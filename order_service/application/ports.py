@@ -12,7 +12,7 @@ from order_service.domain.order import Order
 from order_service.domain.payment_operation import OperationKind, PaymentOperation
 from order_service.domain.state_machine import OrderStatus
 from service_kit.errors import FieldViolation
-from service_kit.idempotency.keys import LEASE, Claim, KeyName, KeyPage
+from service_kit.idempotency.keys import LEASE, Claim
 from service_kit.idempotency.record import KeyedRequest, Reply
 
 T = TypeVar("T")
@@ -38,11 +38,11 @@ class Keys(Protocol):
     def release(self, request: KeyedRequest, *, now: datetime) -> None:
         """Let a repeat take over at once."""
 
-    def page(self, *, after: KeyName, limit: int, now: datetime) -> KeyPage:
-        """Look through the next keys in their order, for those to be forgotten by now."""
+    def find(self, request: KeyedRequest) -> Claim:
+        """Say what the key holds, without locking it; nothing if there is none."""
 
-    def forget(self, name: KeyName, *, now: datetime) -> None:
-        """Forget a key, if it is still to be forgotten."""
+    def forget(self, *, limit: int, now: datetime) -> int:
+        """Forget at most `limit` keys whose time is over, oldest first. Say how many there were."""
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,9 @@ class SettleLeftBehind:
         except PaymentInvariantBroken:
             problem = "PAYMENT_INVARIANT_BROKEN"
         except PaymentOutcomeUnknown:
-            self._is_peer_lost = isinstance(answer, Unknown) and answer.unreachable
+            is_missing = isinstance(answer, Unknown) and answer.unreachable
+            # One that takes too long at a peer that is well is a matter of its own.
+            self._is_peer_lost = is_missing and not self._payments.answers()
         else:
             return
         now = self._clock.now()

@@ -38,7 +38,7 @@ from order_service.domain.payment_operation import (
     PaymentOperation,
 )
 from order_service.domain.state_machine import OrderAction, OrderStatus
-from service_kit.clock import Clock
+from service_kit.clock import CLOCK_SKEW_MAX, Clock
 from service_kit.errors import ConcurrentUpdate, StorageUnavailable
 from service_kit.idempotency.record import KeyedRequest, Reply
 
@@ -84,11 +84,14 @@ class Settlement:
         operation = order.pending if order else None
         if operation is None:
             return True
-        if self._clock.now() - operation.started_at <= ABANDONED_AFTER:
+        age = self._clock.now() - operation.started_at
+        # What begins in the future was begun by a clock that has been set back.
+        if -CLOCK_SKEW_MAX <= age <= ABANDONED_AFTER:
             return False
         try:
             self.settle(operation, self.ask(operation))
-        except PaymentOutcomeUnknown:
+        except (PaymentOutcomeUnknown, PaymentInvariantBroken):
+            # Whoever it is in the way of has no part in it.
             return False
         return True
 

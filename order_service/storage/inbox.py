@@ -54,7 +54,8 @@ class StoredInbox:
         query = (
             sa.select(payment_inbox)
             .where(_unapplied, is_due(payment_inbox.c.due_at, now))
-            .order_by(payment_inbox.c.received_at)
+            # What was in vain stands behind what was not tried yet.
+            .order_by(payment_inbox.c.attempts, payment_inbox.c.received_at)
             .limit(1)
             .with_for_update(skip_locked=True)
         )

@@ -16,6 +16,7 @@ from order_service.domain.payment_operation import (
     PaymentOperation,
 )
 from order_service.storage.tables import payment_operations
+from service_kit.clock import CLOCK_SKEW_MAX
 from service_kit.database import RaceLost
 from service_kit.due import is_due, next_try
 
@@ -84,7 +85,8 @@ class StoredOperations:
         query = (
             sa.select(*operation_columns)
             .where(*_is_waiting(started_before, now))
-            .order_by(payment_operations.c.started_at)
+            # What was in vain stands behind what was not tried yet.
+            .order_by(payment_operations.c.attempts, payment_operations.c.started_at)
             .limit(1)
             .with_for_update(skip_locked=True)
         )
@@ -149,12 +151,17 @@ class StoredOperations:
         self._connection.execute(statement)
 
 
-_in_flight: Final = payment_operations.c.status == OperationStatus.IN_FLIGHT.value
+# Written out: PostgreSQL does not use a partial index for a value that it is told later.
+_in_flight: Final = payment_operations.c.status == sa.literal_column(
+    f"'{OperationStatus.IN_FLIGHT.value}'"
+)
 
 
 def _is_waiting(started_before: datetime, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     columns = payment_operations.c
-    return _in_flight, columns.started_at <= started_before, is_due(columns.due_at, now)
+    # What begins in the future was begun by a clock that has been set back.
+    is_old = sa.or_(columns.started_at <= started_before, columns.started_at > now + CLOCK_SKEW_MAX)
+    return _in_flight, is_old, is_due(columns.due_at, now)
 
 
 def operation_of(row: Row[Any]) -> PaymentOperation:

@@ -17,7 +17,8 @@ from service_kit.database import RaceLost
 
 _in_flight: Final = sa.and_(
     payment_operations.c.order_id == orders.c.id,
-    payment_operations.c.status == OperationStatus.IN_FLIGHT.value,
+    # Written out: PostgreSQL does not use a partial index for a value that it is told later.
+    payment_operations.c.status == sa.literal_column(f"'{OperationStatus.IN_FLIGHT.value}'"),
 )
 # One statement, so that an order is never read without the operation that is in flight on it.
 _select: Final = sa.select(orders, *operation_columns).select_from(

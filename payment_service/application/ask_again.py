@@ -4,7 +4,15 @@ from collections.abc import Callable
 from typing import Final
 
 from payment_service.application.gateway_time import GATEWAY_SECONDS_MAX, RESERVE_SECONDS
-from payment_service.application.ports import PaymentRecord, RefundRecord, Store, Unknown, Work
+from payment_service.application.ports import (
+    Answer,
+    NotFound,
+    PaymentRecord,
+    RefundRecord,
+    Store,
+    Unknown,
+    Work,
+)
 from payment_service.application.settlement import Settlement
 from payment_service.domain.audit import Actor
 from payment_service.domain.payment import Payment
@@ -63,8 +71,12 @@ class AskAgain:
         record = self._store.transact(take)
         if record is None:
             return None
-        answer = self._settlement.ask_about_payment(record, background)
-        self._settlement.record_payment(record, answer, by=_actor(background))
+        answer: Answer | NotFound = Unknown()
+        try:
+            answer = self._settlement.ask_about_payment(record, background)
+        finally:
+            # A question that fails is one in vain: others come before it is asked again.
+            self._settlement.record_payment(record, answer, by=_actor(background))
         return not isinstance(answer, Unknown)
 
     def _ask_about_refund(self, background: Call) -> bool | None:
@@ -78,8 +90,11 @@ class AskAgain:
         if taken is None:
             return None
         record, payment = taken
-        answer = self._settlement.ask_about_refund(record, payment, background)
-        self._settlement.record_refund(record, answer, by=_actor(background))
+        answer: Answer | NotFound = Unknown()
+        try:
+            answer = self._settlement.ask_about_refund(record, payment, background)
+        finally:
+            self._settlement.record_refund(record, answer, by=_actor(background))
         return not isinstance(answer, Unknown)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from payment_service.domain.audit import AuditEntry
 from payment_service.domain.errors import Refusal
@@ -14,6 +14,9 @@ from payment_service.domain.state_machine import PaymentStatus
 from service_kit.idempotency.record import KeyedRequest, Reply
 
 T = TypeVar("T")
+
+# Of a gateway's reference or decline code.
+TOLD_CHARACTERS_MAX: Final = 64
 
 
 @dataclass(frozen=True)
@@ -244,16 +247,25 @@ class Replies(Protocol):
 
 @dataclass(frozen=True)
 class Succeeded:
-    """The money moved; `reference` is the gateway's own."""
+    """The money moved; `reference` is the gateway's own.
+
+    Raises ValueError for one that could not be told from another, or kept: 1 to 64 characters.
+    """
 
     reference: str
+
+    def __post_init__(self) -> None:
+        _require_kept(self.reference)
 
 
 @dataclass(frozen=True)
 class Declined:
-    """The gateway said no; no money moved."""
+    """The gateway said no; no money moved. Raises ValueError as Succeeded does."""
 
     code: str
+
+    def __post_init__(self) -> None:
+        _require_kept(self.code)
 
 
 @dataclass(frozen=True)
@@ -267,6 +279,11 @@ class Unknown:
 
 
 Answer = Succeeded | Declined | Unknown
+
+
+def _require_kept(told: str) -> None:
+    if not 1 <= len(told) <= TOLD_CHARACTERS_MAX:
+        raise ValueError(f"the gateway told {len(told)} characters")
 
 
 @dataclass(frozen=True)

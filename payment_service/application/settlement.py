@@ -124,6 +124,7 @@ class Settlement:
         """Send a charge, again with its key; look it up if the key is too old."""
         payment = record.payment
         return self._ask(
+            payment,
             payment.created_at,
             deadline,
             send=lambda seconds: self._charge(record, seconds),
@@ -139,6 +140,7 @@ class Settlement:
             key=refund.id, charge_reference=payment.gateway_reference, amount=refund.amount
         )
         return self._ask(
+            payment,
             refund.created_at,
             deadline,
             send=lambda seconds: self._gateway.refund(give_back, timeout_seconds=seconds),
@@ -166,6 +168,7 @@ class Settlement:
 
     def _ask(
         self,
+        payment: Payment,
         sent_first_at: datetime,
         deadline: Deadline,
         *,
@@ -175,6 +178,8 @@ class Settlement:
         seconds = gateway_seconds(deadline)
         if seconds < GATEWAY_SECONDS_MIN:
             return Unknown()  # the caller's time went by while the intent was recorded
+        if payment.gateway != self._gateway.name:
+            return Unknown()  # another one does not know the key, and would move the money again
         if self.is_key_too_old(sent_first_at):
             return look_up(seconds)
         return send(seconds)

@@ -36,6 +36,7 @@ from service_kit.database import transaction_is_open
 from service_kit.ids import new_id
 
 NAME: Final = "simulated"
+CHARGE_UNKNOWN: Final = "charge_unknown"
 REFUND_EXCEEDS_CHARGE: Final = "refund_exceeds_charge"
 
 _Booked = tuple[LedgerCharge | LedgerRefund | None, FirstAnswer]
@@ -167,17 +168,18 @@ class SimulatedGateway:
             str(refund.amount.minor_units),
         )
         charge = books.charge_of_reference(refund.charge_reference)
-        assert charge is not None, "a refund of a charge that was never made"
-        first_answer = FirstAnswer(charge.refund_answer) if attempt == 1 else FirstAnswer.GIVEN
+        first_answer = FirstAnswer.GIVEN
+        if charge is not None and attempt == 1:
+            first_answer = FirstAnswer(charge.refund_answer)
         booked = books.refund_under(refund.key)
         if booked is None:
             booked = LedgerRefund(
                 key=refund.key,
                 reference=new_id("re_"),
-                charge_reference=charge.reference,
+                charge_reference=refund.charge_reference,
                 currency_code=refund.amount.currency_code,
                 amount_minor=refund.amount.minor_units,
-                decline_code=charge.refund_decline_code or _excess(books, charge, refund),
+                decline_code=_refund_decline_code(books, charge, refund),
             )
             books.add_refund(booked, at=self._clock.now())
         return booked, first_answer
@@ -191,6 +193,12 @@ class SimulatedGateway:
         if attempt is None:
             raise GatewayKeyReused(key=key)
         return attempt
+
+
+def _refund_decline_code(books: Books, charge: LedgerCharge | None, refund: GiveBack) -> str:
+    if charge is None:  # one that a person vouched for: it is in other books than these
+        return CHARGE_UNKNOWN
+    return charge.refund_decline_code or _excess(books, charge, refund)
 
 
 def _excess(books: Books, charge: LedgerCharge, refund: GiveBack) -> str:

@@ -33,7 +33,8 @@ class PendingRows:
             sa.select(table.c.id)
             .join(orders, orders.c.order_id == table.c.order_id)
             .where(*self._is_waiting(now))
-            .order_by(table.c.created_at)
+            # What was in vain stands behind what was not tried yet.
+            .order_by(table.c.attempts, table.c.created_at)
             .limit(1)
             # The order's row is what every writer locks first; of its payments none.
             .with_for_update(of=orders, skip_locked=True)
@@ -79,7 +80,8 @@ class PendingRows:
 
     @property
     def _is_pending(self) -> sa.ColumnElement[bool]:
-        return self._table.c.status == "pending"
+        # Written out: PostgreSQL does not use a partial index for a value that it is told later.
+        return self._table.c.status == sa.literal_column("'pending'")
 
     def _is_waiting(self, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
         lease_until = self._table.c.lease_until

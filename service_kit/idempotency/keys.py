@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
@@ -31,10 +31,14 @@ def idempotency_keys_table(metadata: sa.MetaData) -> sa.Table:
         sa.Column("lease_until", UtcDateTime, nullable=False),
         sa.Column("reply_ok", sa.Boolean(create_constraint=False)),
         sa.Column("reply", sa.LargeBinary),
+        # Nothing but these two says when a key is forgotten. The moment it was first claimed only
+        # finds it: an index on what every call changes would cost every call.
         sa.Column("used_at", UtcDateTime, nullable=False),
         sa.Column("replied_at", UtcDateTime),
+        sa.Column("claimed_at", UtcDateTime, nullable=False),
         sa.CheckConstraint("(reply IS NULL) = (replied_at IS NULL)", name="reply_has_its_time"),
         sa.CheckConstraint("(reply IS NULL) = (reply_ok IS NULL)", name="reply_has_its_kind"),
+        sa.Index("ix_idempotency_keys_claimed_at", "claimed_at"),
     )
 
 
@@ -44,22 +48,6 @@ class Claim:
 
     reply: Reply | None = None
     operation_id: str | None = None
-
-
-class KeyName(NamedTuple):
-    """What names a key: whose it is, and what its owner called it."""
-
-    role: str
-    caller: str
-    key: str
-
-
-@dataclass(frozen=True)
-class KeyPage:
-    """Some keys: where they end, None if there are no more behind them, and the expired ones."""
-
-    last: KeyName | None
-    expired: list[KeyName]
 
 
 class IdempotencyKeys:
@@ -112,11 +100,7 @@ class IdempotencyKeys:
 
     def lock(self, request: KeyedRequest) -> Claim:
         """Lock the key's row, before its order and its operation, and say what it holds."""
-        row = self._lock(request)
-        reply = None
-        if row.reply is not None:
-            reply = Reply(ok=row.reply_ok, body=bytes(row.reply))
-        return Claim(reply=reply, operation_id=row.operation_id)
+        return _claim_of(self._lock(request))
 
     def record_operation(self, request: KeyedRequest, operation_id: str | None) -> None:
         """Bind the key to the operation that a repeat continues; to none: a repeat starts anew."""
@@ -130,33 +114,28 @@ class IdempotencyKeys:
         """End the lease: a repeat may take over at once."""
         self._update(request, lease_until=now, used_at=now)
 
-    def page(self, *, after: KeyName, limit: int, now: datetime) -> KeyPage:
-        """Look through the next keys in their order, for those to be forgotten by now."""
-        columns = self._table.c
-        name = (columns.caller_role, columns.caller, columns.idempotency_key)
-        query = (
-            sa.select(*name, self._has_expired(now).label("has_expired"))
-            .where(sa.tuple_(*name) > sa.tuple_(*after))
-            .order_by(*name)
-            .limit(limit)
-        )
-        rows = self._connection.execute(query).all()
-        names = [KeyName(*row[:-1]) for row in rows]
-        return KeyPage(
-            last=names[-1] if len(names) == limit else None,
-            expired=[name for name, row in zip(names, rows, strict=True) if row.has_expired],
-        )
+    def find(self, request: KeyedRequest) -> Claim:
+        """Say what the key holds, without locking it; nothing if there is none."""
+        row = self._connection.execute(self._row(request)).one_or_none()
+        return _claim_of(row) if row else Claim()
 
-    def forget(self, name: KeyName, *, now: datetime) -> None:
-        """Forget a key, if it is still to be forgotten."""
+    def forget(self, *, limit: int, now: datetime) -> int:
+        """Forget at most `limit` keys whose time is over, oldest first. Say how many there were."""
         columns = self._table.c
-        statement = sa.delete(self._table).where(
-            columns.caller_role == name.role,
-            columns.caller == name.caller,
-            columns.idempotency_key == name.key,
-            self._has_expired(now),
+        # A key that is being used is no longer old, or is locked and comes to its turn later.
+        oldest = (
+            sa.select(columns.caller_role, columns.caller, columns.idempotency_key)
+            .where(columns.claimed_at < now - self._retention, self._has_expired(now))
+            .order_by(columns.claimed_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
         )
-        self._connection.execute(statement)
+        names = self._connection.execute(oldest).all()
+        if not names:
+            return 0
+        named = sa.tuple_(columns.caller_role, columns.caller, columns.idempotency_key)
+        self._connection.execute(sa.delete(self._table).where(named.in_(names)))
+        return len(names)
 
     def _has_expired(self, now: datetime) -> sa.ColumnElement[bool]:
         columns = self._table.c
@@ -170,11 +149,13 @@ class IdempotencyKeys:
         return bool((row.replied_at or row.used_at) < now - self._retention)
 
     def _lock(self, request: KeyedRequest) -> Row[tuple[object, ...]]:
-        query = sa.select(self._table).where(*self._scope(request)).with_for_update()
-        row = self._connection.execute(query).one_or_none()
+        row = self._connection.execute(self._row(request).with_for_update()).one_or_none()
         if row is None:  # it was there a moment ago, and was forgotten since
             raise RaceLost
         return row
+
+    def _row(self, request: KeyedRequest) -> sa.Select[tuple[object, ...]]:
+        return sa.select(self._table).where(*self._scope(request))
 
     def _update(self, request: KeyedRequest, **values: object) -> None:
         statement = sa.update(self._table).where(*self._scope(request)).values(**values)
@@ -200,7 +181,15 @@ class IdempotencyKeys:
             "owner_id": owner_id,
             "lease_until": lease_until,
             "used_at": now,
+            "claimed_at": now,
         }
+
+
+def _claim_of(row: Row[tuple[object, ...]]) -> Claim:
+    reply = None
+    if row.reply is not None:
+        reply = Reply(ok=row.reply_ok, body=bytes(row.reply))
+    return Claim(reply=reply, operation_id=row.operation_id)
 
 
 _FORGOTTEN: Final = {"operation_id": None, "reply_ok": None, "reply": None, "replied_at": None}

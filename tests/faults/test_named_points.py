@@ -143,7 +143,7 @@ def make_old(killing: Killing, keys: list[str]) -> None:
     long_ago = SystemClock().now() - timedelta(days=2)
     theirs = idempotency_keys.c.idempotency_key.in_(keys)
     statement = sa.update(idempotency_keys).where(theirs)
-    statement = statement.values(used_at=long_ago, replied_at=long_ago)
+    statement = statement.values(used_at=long_ago, replied_at=long_ago, claimed_at=long_ago)
     killing.cluster.books.order_database.transact(lambda c: c.execute(statement))
 
 

@@ -78,13 +78,15 @@ class ScriptedPayments:
     """Idempotent by key; one live payment per order; a seal lasts; refunds stay within payments.
 
     `calls` lists what was asked: (method, key, order or payment id). While it is not `reachable`,
-    nothing arrives. What is asked about one of the `poisoned` keys is refused, again and again.
+    nothing arrives. What is asked about one of the `poisoned` keys is refused, again and again;
+    what is asked about one of those that `hang` has no answer in time.
     """
 
     def __init__(self) -> None:
         self.available = True
         self.reachable = True
         self.poisoned: set[str] = set()
+        self.hang: set[str] = set()
         self.calls: list[tuple[str, str, str]] = []
         self._payments: dict[str, Payment] = {}
         self._refunds: dict[str, Payment] = {}
@@ -277,7 +279,7 @@ class ScriptedPayments:
     def _call(self, method: str, key: str, subject: str, work: Callable[[], A]) -> A | None:
         assert not transaction_is_open(), "a remote call inside a transaction"
         self.calls.append((method, key, subject))
-        if not self.reachable or key in self.poisoned:
+        if not self.reachable or key in self.poisoned | self.hang:
             return None
         if self._before:
             self._before.popleft()()
@@ -288,7 +290,8 @@ class ScriptedPayments:
 
     def _unknown(self, key: str) -> Unknown:
         problem = "PAYMENT_NOT_SUCCEEDED" if key in self.poisoned else ""
-        return Unknown(unreachable=not self.reachable, problem=problem)
+        is_missing = not self.reachable or key in self.hang
+        return Unknown(unreachable=is_missing, problem=problem)
 
     def _asked_gateway(self, payment: Payment) -> ChargeAnswer:
         if payment.status == "pending" and self._gateway:

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from order_service.application.ports import Succeeded
+from order_service.application.ports import Succeeded, Work
 from order_service.domain.errors import (
     PaymentInProgress,
     PaymentInvariantBroken,
@@ -307,6 +307,18 @@ class TestAnotherCall:
         refusal(desk.pay(order), "INVALID_TRANSITION")
         assert desk.events(order).count("order_paid") == 1
 
+    def test_is_told_of_a_payment_in_progress_if_that_contradicts_its_order(
+        self, desk: Desk
+    ) -> None:
+        order, _, pending = left_behind(desk, WAYS["charge"])
+        desk.payments.charge(pending, order, payment_token="tok_visa")
+        desk.payments.alter(pending.id, order_id="ord_of_somebody_else")
+        desk.clock.move(ABANDONED)
+
+        with pytest.raises(PaymentInProgress):
+            desk.pay(order)
+        assert desk.status(order) is OrderStatus.CREATED
+
     @pytest.mark.requirement("FR-234")
     def test_starts_nothing_if_settling_took_all_its_time(self, desk: Desk) -> None:
         order, _, _ = left_behind(desk, WAYS["charge"])
@@ -383,6 +395,23 @@ class TestSettledTwice:
 @pytest.mark.requirement("FR-235")
 class TestDatabaseIsBusy:
     """Every lock is held by somebody else for longer than this service waits."""
+
+    def test_once_the_intent_was_committed_is_an_unknown_outcome(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        order, key, transact = desk.place(), new_key(), desk.store.transact
+
+        def lose_the_answer(work: Callable[[Work], object]) -> object:
+            transact(work)
+            raise ConcurrentUpdate(attempts=5)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(desk.store, "transact", lose_the_answer)
+            with pytest.raises(PaymentOutcomeUnknown):
+                desk.pay(order, key=key)
+        desk.clock.move(LEASE_OVER)
+        ok(desk.pay(order, key=key))
+        assert desk.payments.charges(order.id) == 1
 
     @pytest.fixture
     def hasty(self, database_url: str) -> Iterator[Desk]:

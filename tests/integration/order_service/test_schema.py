@@ -442,6 +442,7 @@ class TestKeys:
             "owner_id": "run_1",
             "lease_until": AT,
             "used_at": AT,
+            "claimed_at": AT,
         }
 
         refused(database, sa.insert(idempotency_keys).values({**row, **wrong}), constraint)

@@ -1,11 +1,15 @@
 """Operations whose callers never come back are settled by the workers, each once, none for ever."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 
+from order_service.application.ports import ChargeAnswer
 from order_service.domain.order import Order
+from order_service.domain.payment_operation import PaymentOperation
 from order_service.domain.state_machine import OrderStatus
 from service_kit.database import Database
 from tests.builders import new_key
@@ -31,6 +35,19 @@ def left_behind(desk: Desk, way: Way, moment: str = MOMENTS[1]) -> tuple[Order, 
     with pytest.raises(Crash):
         way.run(desk, order, key)
     return order, key
+
+
+def failing_for(
+    key: str, resolve: Callable[[PaymentOperation], ChargeAnswer]
+) -> Callable[[PaymentOperation], ChargeAnswer]:
+    """Let the question about one operation be a bug."""
+
+    def ask(operation: PaymentOperation) -> ChargeAnswer:
+        if operation.id == key:
+            raise ZeroDivisionError
+        return resolve(operation)
+
+    return ask
 
 
 @pytest.mark.requirement("FR-237")
@@ -150,6 +167,54 @@ class TestSettleLeftBehind:
         [case] = background.needs_human()
         assert (case.what, case.id, case.order_id) == ("charge", pending.id, poisoned.id)
         assert (case.problem, case.attempts) == ("PAYMENT_NOT_SUCCEEDED", 1)
+
+    @pytest.mark.parametrize("is_it", ["slow", "a bug"])
+    def test_comes_to_what_was_not_tried_before_what_was_in_vain(
+        self, background: Background, is_it: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        desk = background.desk
+        first, _ = left_behind(desk, CHARGE)
+        bad = background.pending(first).id
+        desk.clock.move(timedelta(seconds=1))
+        others = [left_behind(desk, CHARGE)[0] for _ in range(3)]
+        desk.clock.move(ABANDONED)
+        if is_it == "slow":
+            desk.payments.hang.add(bad)
+        else:
+            monkeypatch.setattr(desk.payments, "resolve", failing_for(bad, desk.payments.resolve))
+
+        # Longer than anybody holds or postpones the bad one: it is due again each time.
+        for _ in range(4):
+            with suppress(ZeroDivisionError):
+                background.settle()
+            desk.clock.move(timedelta(seconds=10))
+
+        assert {desk.status(order) for order in others} == {OrderStatus.PAID}
+        assert background.pending(first).id == bad
+
+    def test_waits_with_what_has_no_answer_in_time(self, background: Background) -> None:
+        desk = background.desk
+        order, _ = left_behind(desk, CHARGE)
+        desk.payments.hang.add(background.pending(order).id)
+        desk.clock.move(ABANDONED)
+
+        assert background.until_nothing_is_left(background.settle) == 1
+        desk.payments.hang.clear()
+        assert not background.settle(), "asked again at once"
+        desk.clock.move(timedelta(seconds=1))
+        assert background.settle()
+        assert desk.status(order) is OrderStatus.PAID
+
+    def test_ends_what_was_begun_by_a_clock_that_has_been_set_back(
+        self, background: Background
+    ) -> None:
+        desk = background.desk
+        desk.clock.move(timedelta(hours=1))
+        order, _ = left_behind(desk, CHARGE)
+        desk.clock.move(timedelta(hours=-1))
+
+        assert background.settle()
+        assert desk.status(order) is OrderStatus.PAID
 
     def test_leaves_a_payment_that_contradicts_its_order_to_a_person(
         self, background: Background

@@ -1,18 +1,29 @@
 """What the gateway has not answered is asked about again, under the same key, until it is."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 
 from checkout.payment.v1 import payment_pb2
 from payment_service.application.gateway_time import LEASE_MAX
-from payment_service.application.ports import Declined, NotFound, Succeeded, Unknown
+from payment_service.application.ports import (
+    Answer,
+    Charge,
+    Declined,
+    GiveBack,
+    NotFound,
+    Succeeded,
+    Unknown,
+)
 from tests.integration.payment_service.background import (
     KEY_AGE_MAX,
     Background,
     background_of,
 )
+from tests.integration.payment_service.scripted_gateway import ScriptedGateway
 
 PENDING = payment_pb2.PAYMENT_STATUS_PENDING
 SUCCEEDED = payment_pb2.PAYMENT_STATUS_SUCCEEDED
@@ -39,6 +50,97 @@ def pending_refund(background: Background, minor_units: int = 1000) -> payment_p
 
 def status(background: Background, payment: payment_pb2.Payment) -> int:
     return background.desk.get(payment.id).status
+
+
+@pytest.mark.requirement("FR-132")
+class TestOneThatIsAskedAboutInVain:
+    """The others come to their turn, whatever becomes of it."""
+
+    @pytest.mark.parametrize("why", ["silence", "a bug"])
+    def test_payment_stands_behind_those_not_asked_about_yet(
+        self, background: Background, why: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bad = pending_payment(background)
+        others = [pending_payment(background) for _ in range(3)]
+        monkeypatch.setattr(
+            background.gateway, "charge", in_vain_for(bad.id, why, background.gateway.charge)
+        )
+        for _ in range(4):
+            # Longer than anybody postpones the bad one: it is due again each time.
+            background.desk.clock.move(LEASE_MAX + 10 * SECOND)
+            with suppress(ZeroDivisionError):
+                background.again.payments()
+
+        assert [status(background, payment) for payment in others] == [SUCCEEDED] * 3
+        assert status(background, bad) == PENDING
+
+    @pytest.mark.parametrize("why", ["silence", "a bug"])
+    def test_refund_stands_behind_those_not_asked_about_yet(
+        self, background: Background, why: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bad = pending_refund(background)
+        others = [pending_refund(background) for _ in range(3)]
+        monkeypatch.setattr(
+            background.gateway, "refund", in_vain_for(bad.id, why, background.gateway.refund)
+        )
+        for _ in range(4):
+            background.desk.clock.move(LEASE_MAX + 10 * SECOND)
+            with suppress(ZeroDivisionError):
+                background.again.refunds()
+
+        done = [background.desk.refund_rows(refund.payment_id)[0].status for refund in others]
+        assert done == ["succeeded"] * 3
+
+    def test_waits_longer_each_time_even_if_the_question_is_a_bug(
+        self, background: Background, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bad = pending_payment(background)
+        monkeypatch.setattr(
+            background.gateway, "charge", in_vain_for(bad.id, "a bug", background.gateway.charge)
+        )
+        background.desk.clock.move(SECOND)
+        with pytest.raises(ZeroDivisionError):
+            background.again.payments()
+        background.desk.clock.move(SECOND)
+        assert not background.again.payments()
+
+
+def in_vain_for(key: str, why: str, send: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Let what is sent under one key have no answer, or be a bug."""
+
+    def ask(request: Charge | GiveBack, *, timeout_seconds: float) -> Answer:
+        if request.key != key:
+            return send(request, timeout_seconds=timeout_seconds)
+        if why == "a bug":
+            raise ZeroDivisionError
+        return Unknown()
+
+    return ask
+
+
+@pytest.mark.requirement("FR-132")
+class TestAnotherGateway:
+    """One that does not know the keys would move the money again."""
+
+    @pytest.fixture
+    def other(self, background: Background) -> Background:
+        """The workers after the service was given another gateway."""
+        gateway = ScriptedGateway()
+        gateway.name = "another"
+        return background_of(background.desk, gateway)
+
+    def test_is_not_asked_about_a_payment(self, background: Background, other: Background) -> None:
+        payment = pending_payment(background)
+        background.desk.clock.move(SECOND)
+        assert not other.again.payments()
+        assert other.gateway.asked == []
+        assert status(background, payment) == PENDING
+
+    def test_is_not_asked_about_a_refund(self, background: Background, other: Background) -> None:
+        pending_refund(background)
+        background.desk.clock.move(SECOND)
+        assert not other.again.refunds()
+        assert other.gateway.asked == []
 
 
 @pytest.mark.requirement("FR-132")

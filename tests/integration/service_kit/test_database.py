@@ -644,6 +644,21 @@ class TestSqlite:
         assert len(sqlite.read(names)) == 8
 
 
+class TestPostgres:
+    def test_has_on_disk_what_it_confirms_whatever_the_database_is_set_to(
+        self, postgres_url: str, open_database: OpenDatabase
+    ) -> None:
+        name = sa.make_url(postgres_url).database
+        statement = sa.text(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
+        with open_database(postgres_url).engine.begin() as connection:
+            connection.execute(statement)
+
+        def ask(connection: Connection) -> object:
+            return connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
+
+        assert open_database(postgres_url).transact(ask) == "on"
+
+
 class TestInsertOrIgnore:
     def test_says_whether_the_row_is_new_and_keeps_the_old_one(self, database: Database) -> None:
         def insert(stars: int) -> bool:

@@ -422,3 +422,33 @@ class TestTheSameKeyAtOnce:
 
         assert answers.count(Claim(operation_id="op_1")) == 1
         assert answers.count("in progress") == 7
+
+
+class TestFind:
+    def test_tells_what_a_key_holds_and_waits_for_nobody(self, rows: Rows) -> None:
+        assert rows.within(lambda keys: keys.find(REQUEST)) == Claim()
+        rows.claim()
+        rows.record_operation("op_1")
+        found = rows.database.read(lambda c: IdempotencyKeys(c, table).find(REQUEST))
+        assert found == Claim(operation_id="op_1")
+        rows.finish(PAID)
+        assert rows.within(lambda keys: keys.find(REQUEST)) == Claim(PAID, "op_1")
+
+
+class TestForget:
+    def test_leaves_a_key_that_is_being_used(
+        self, postgres_rows: Rows, threads: ThreadPoolExecutor
+    ) -> None:
+        rows = postgres_rows
+        rows.claim()
+        rows.finish(PAID)
+        later = NOW + RETENTION_MIN + A_SECOND
+
+        def use_and_forget(keys: IdempotencyKeys) -> int:
+            keys.lock(REQUEST)
+            forget = threads.submit(rows.within, lambda others: others.forget(limit=10, now=later))
+            forgotten: int = forget.result(20)
+            return forgotten
+
+        assert rows.within(use_and_forget) == 0
+        assert rows.within(lambda keys: keys.forget(limit=10, now=later)) == 1

@@ -242,6 +242,12 @@ class TestARefund:
         assert bench.refund(reference, "r2", 1001) == Declined("refund_exceeds_charge")
         assert isinstance(bench.refund(reference, "r3", 1000), Succeeded)
 
+    def test_of_a_charge_that_it_does_not_know_is_declined(self, bench: Bench) -> None:
+        """Like one that a person has taken from another gateway's books."""
+        assert bench.refund("ch_of_another", "r1") == Declined("charge_unknown")
+        assert bench.refund("ch_of_another", "r1") == Declined("charge_unknown")
+        assert bench.gateway.find_refund("r1", timeout_seconds=5) == Declined("charge_unknown")
+
     def test_under_a_key_of_another_request_is_our_bug(self, bench: Bench) -> None:
         reference = bench.charged("tok_visa")
         bench.refund(reference, "r")
@@ -370,3 +376,17 @@ def test_the_documentation_lists_every_token_and_no_other() -> None:
     text = DOCUMENTATION.read_text("utf-8")
     listed = dict(re.findall(r"^\| `(tok_\w+)` \| (.*) \|$", text, re.MULTILINE))
     assert listed == {name: token.description for name, token in TOKENS.items()}
+
+
+class TestAnAnswer:
+    @pytest.mark.parametrize("kind", [Succeeded, Declined])
+    @pytest.mark.parametrize("told", ["", "x" * 65])
+    def test_is_none_if_it_could_not_be_kept(
+        self, kind: type[Succeeded | Declined], told: str
+    ) -> None:
+        with pytest.raises(ValueError, match=f"{len(told)} characters"):
+            kind(told)
+
+    @pytest.mark.parametrize("kind", [Succeeded, Declined])
+    def test_may_be_as_long_as_what_is_kept(self, kind: type[Succeeded | Declined]) -> None:
+        kind("x" * 64)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from service_kit import workers
 from service_kit.errors import ConcurrentUpdate, StorageUnavailable
 from service_kit.workers import Task, Workers
 from tests.captured_log import CapturedLog
@@ -80,6 +81,18 @@ class TestWorkers:
         with worker.running(fail):
             assert worker.wait_for(3) == [("sweep", ZeroDivisionError)] * 3
         assert "ZeroDivisionError" in str(log.lines("worker.failed")[0])
+
+    def test_go_on_after_more_failures_than_a_pause_can_be_doubled(
+        self, worker: Worker, log: CapturedLog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(workers, "_BACKOFF_SECONDS_MAX", 0.0)
+
+        def fail() -> bool:
+            raise ZeroDivisionError
+
+        with worker.running(fail):
+            worker.wait_for(1100)
+        assert len(log.lines("worker.failed")) >= 1100
 
     def test_run_a_task_on_as_many_threads_as_it_asks_for(self, worker: Worker) -> None:
         together = threading.Barrier(3)
