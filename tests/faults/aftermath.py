@@ -46,14 +46,19 @@ def books_of(checkout: Checkout) -> Books:
     )
 
 
-def check_aftermath(books: Books, calls: Iterable[Call], figures: Figures) -> Truth:
-    """Wait until nothing is in flight, compare all sources, and fail with every problem."""
+def check_aftermath(
+    books: Books, calls: Iterable[Call], figures: Figures, *, clock: Clock | None = None
+) -> Truth:
+    """Wait until nothing is in flight, compare all sources, and fail with every problem.
+
+    `clock` is that of the services, if it is not the machine's.
+    """
     began = time.monotonic()
     left = settled(books)
     figures.observe("until all is settled after the faults", time.monotonic() - began)
     truth = read_truth(books.order_database, books.ledger)
     calls = list(calls)
-    found = [*left, *violations(books, figures), *problems(calls, truth)]
+    found = [*left, *violations(books, figures, clock=clock), *problems(calls, truth)]
     figures.add("charges", len(truth.charges))
     figures.add("refunds", len(truth.refunds))
     figures.add("calls whose answers were checked", len(calls))

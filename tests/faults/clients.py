@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import grpc
+
 from tests.builders import new_order_items
 from tests.client import ALICE, PAYMENT_SERVICE_NAME, Caller
-from tests.faults.cluster import Cluster
 from tests.faults.history import Answered, Call, History, Refused, Request, Unknown, ask
 
 TOTAL: Final = 4000
@@ -35,12 +36,12 @@ _PAUSES_SECONDS: Final = (0.02, 0.2)
 
 
 class Client:
-    """Calls the first of both services, and records everything."""
+    """Calls both services, and records everything."""
 
-    def __init__(self, cluster: Cluster, history: History) -> None:
+    def __init__(self, orders: grpc.Channel, payments: grpc.Channel, history: History) -> None:
         self.history = history
-        self._orders = cluster.order.channel
-        self._payments = cluster.payment.channel
+        self._orders = orders
+        self._payments = payments
 
     def once(self, request: Request, *, timeout: float = TIMEOUT_SECONDS) -> Call:
         """Send a request once."""
