@@ -32,6 +32,10 @@ SEED: Final = "FAULTS_SEED"
 FLOORS: Final[dict[str, int]] = {
     "races, sqlite": 5_000,
     "races, postgresql": 5_000,
+    "clock jumps, sqlite": 300,
+    "clock jumps, postgresql": 300,
+    "deadlines, sqlite": 200,
+    "deadlines, postgresql": 200,
     "model, states": 300_000,
     "model, guards removed and caught": 45,
 }
