@@ -54,10 +54,10 @@ class Then(Enum):
     """What the caller does whose time is over, and when."""
 
     # While whoever serves the request is still at the step.
-    COMES_BACK_AT_ONCE = "comes back at once"
+    COMES_BACK_AT_ONCE = "comes-back-at-once"
     # When that has come to its end.
-    COMES_BACK = "comes back"
-    IS_GONE = "is gone"
+    COMES_BACK = "comes-back"
+    IS_GONE = "is-gone"
 
 
 @pytest.fixture(scope="module", params=BOTH)
