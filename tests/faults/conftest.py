@@ -36,6 +36,10 @@ FLOORS: Final[dict[str, int]] = {
     "kills, random": 100,
     "restarts of PostgreSQL": 30,
     "checkouts": 400,
+    "clock jumps, sqlite": 300,
+    "clock jumps, postgresql": 300,
+    "deadlines, sqlite": 200,
+    "deadlines, postgresql": 200,
     "model, states": 300_000,
     "model, guards removed and caught": 45,
 }
