@@ -38,8 +38,8 @@ FLOORS: Final[dict[str, int]] = {
     "checkouts": 400,
     "clock jumps, sqlite": 300,
     "clock jumps, postgresql": 300,
-    "deadlines, sqlite": 200,
-    "deadlines, postgresql": 200,
+    "deadlines, sqlite": 150,
+    "deadlines, postgresql": 150,
     "model, states": 300_000,
     "model, guards removed and caught": 45,
 }
