@@ -19,6 +19,7 @@ from service_kit import call
 from tests.builders import new_key, new_trace_id
 from tests.client import ALICE, OPERATIONS
 from tests.faults import scenarios
+from tests.faults.background import FORGET, run_dry
 from tests.faults.clients import TOTAL, Client
 from tests.faults.figures import Figures
 from tests.faults.history import Answered, Call, Refused, Request, Unknown, ask
@@ -146,6 +147,7 @@ class TestAKeyOfAClient:
         request = prepare(shop.client, new_key())
         first = shop.client.insist(request)
         shop.later(timedelta(hours=23))
+        run_dry(shop.checkout, FORGET)
         assert reply(shop.client.once(request)) == reply(first)
         shop.later(timedelta(hours=2))
         # Sent as it is; in the history it is another one from now on.
@@ -168,8 +170,19 @@ class TestAKeyOfAClient:
         request = pay(shop, "tok_timeoutAfterCharge")
         shop.client.deliver(request)
         shop.later(timedelta(hours=25))
+        run_dry(shop.checkout, FORGET)
         assert told(shop.client.insist(request)) == "OK"
         assert shop.checkout.ledger.charges(request.order_id) == [TOTAL]
+
+    def test_is_as_old_as_its_reply(self, shop: Shop) -> None:
+        """That may have come long after the request, and to a worker."""
+        request = pay(shop, "tok_timeoutAfterCharge")
+        shop.client.deliver(request)
+        shop.later(timedelta(hours=20))
+        shop.settle()
+        shop.later(timedelta(hours=23))
+        run_dry(shop.checkout, FORGET)
+        assert told(shop.client.once(request)) == "OK"
 
 
 class TestAKeyAtTheGateway:
