@@ -1,10 +1,11 @@
 """How long it takes until a kill is over.
 
-From the moment of the kill until the killed service has answered a request successfully again,
-and until everything that the kill had broken off has its final answer: each request that was
-under way at that service and that its client insists on, and each charge, cancellation and refund
-that was in flight anywhere, whether its client came back or a worker had to end it. Whatever else
-happens meanwhile, further kills and restarts included, counts too.
+From the moment of the kill: the first answer is there when the killed service has answered a
+request successfully again. All is over when, moreover, everything that the kill had broken off has
+its final answer: each request that was under way at that service and that its client insists on,
+and each charge, cancellation and refund that was in flight anywhere, whether its client came back
+or a worker had to end it. Whatever else happens meanwhile, further kills and restarts included,
+counts too.
 """
 
 from bisect import bisect_left, bisect_right
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import accumulate
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -31,21 +32,29 @@ _ORDERS, _PAYMENTS = MODULES
 _NEVER: Final = float("inf")
 
 
-def recoveries(kills: Iterable[Kill], calls: Iterable[Call], books: Books) -> list[float]:
-    """Return the seconds that each kill took to be over."""
+class Recovery(NamedTuple):
+    """The seconds from a kill until the service answers, and until all is over."""
+
+    first_answer: float
+    all_over: float
+
+
+def recoveries(kills: Iterable[Kill], calls: Iterable[Call], books: Books) -> list[Recovery]:
+    """Return what each kill took to be over."""
     calls = list(calls)
     flights = sorted(_flights(books))
-    seconds = []
+    found: list[Recovery] = []
     for module in MODULES:
         of_module = [call for call in calls if _module(call) == module]
         killed = sorted((k for k in kills if k.module == module), key=attrgetter("at"))
-        over = _first_answers(killed, of_module)
+        answered = _first_answers(killed, of_module)
+        over = list(answered)
         for number, end in _ends_of_calls(killed, of_module):
             over[number] = max(over[number], end - killed[number].at)
         for number, landed in _ends_of_flights(killed, flights):
             over[number] = max(over[number], (landed - killed[number].time).total_seconds())
-        seconds += over
-    return seconds
+        found += map(Recovery, answered, over)
+    return found
 
 
 def _module(call: Call) -> str:

@@ -7,11 +7,13 @@ done all that `--checkouts` and `--kills` ask for; exit code 1 if anything is wr
 """
 
 import argparse
+import faulthandler
 import secrets
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -23,14 +25,15 @@ from tests.faults.figures import ROOT, Figures, lines, missing, write_report
 from tests.faults.forked import loaded_zygotes
 from tests.faults.money_check import double_charges, lost_payments
 from tests.faults.outages import Outages
-from tests.faults.storm import SETTINGS, Storm
+from tests.faults.storm import SETTINGS, Storm, sit_out
 from tests.servers.postgres import PostgresServer, RestartablePostgres
 
 REPORT: Final = ROOT / "build" / "soak.json"
 SHOPPERS: Final = 32
 PAUSE_SECONDS: Final = (0.3, 3.7)
 _TOLD_SECONDS: Final = 60.0
-_POLL_SECONDS: Final = 0.2
+# Shoppers have this long to finish, and all the rest to settle and to be compared.
+_AFTERWARDS_SECONDS_MAX: Final = 600.0
 
 
 def main() -> int:
@@ -38,15 +41,16 @@ def main() -> int:
     options = _options()
     began = time.time()
     print(f"seed {options.seed}, at most {options.minutes:g} minutes", flush=True)
+    # Whatever hangs, nobody waits for it: it tells where it hangs, and all processes end.
+    faulthandler.dump_traceback_later(options.minutes * 60 + _AFTERWARDS_SECONDS_MAX, exit=True)
     figures = Figures()
     with ExitStack() as stack:
         server = RestartablePostgres()
         stack.callback(server.stop)
         storm, outages = _weather(stack, server, options)
-        _rage(storm, outages)
-        aftermath = storm.look(figures)
-    _count(figures, storm, outages, aftermath)
-    wrong = [*aftermath.problems, *([outages.problem] if outages.problem else [])]
+        aftermath = sit_out(storm, figures, outages=outages, meanwhile=_teller(storm, outages))
+    faulthandler.cancel_dump_traceback_later()
+    _count(figures, storm, aftermath)
     wanted = {"checkouts": options.checkouts, "kills, random": options.kills}
     owed = missing(figures, wanted)
     bound = 3 / max(1, storm.checkouts)
@@ -60,13 +64,14 @@ def main() -> int:
         path=REPORT,
         seed=options.seed,
         upper_bound_95_percent=bound,
-        problems=len(wrong),
+        problems=len(aftermath.problems),
     )
-    if wrong:
-        print(report_of(wrong))
+    if aftermath.problems:
+        print(report_of(aftermath.problems))
     for problem in owed:
         print(f"too little: {problem}")
-    return 1 if wrong or owed else 0
+    print(f"repeat with: {_command(options)}")
+    return 1 if aftermath.problems or owed else 0
 
 
 def _options() -> argparse.Namespace:
@@ -117,27 +122,27 @@ def _is_enough(storm: Storm, options: argparse.Namespace) -> bool:
     return bool(storm.problems) or bool(asked and is_done)
 
 
-def _rage(storm: Storm, outages: Outages) -> None:
+def _teller(storm: Storm, outages: Outages) -> Callable[[], None]:
+    """Make what tells now and then how far it has come."""
     began = told_at = time.monotonic()
-    storm.start()
-    outages.start()
-    while not storm.is_over():
-        time.sleep(_POLL_SECONDS)
-        if time.monotonic() - told_at >= _TOLD_SECONDS:
-            told_at = time.monotonic()
-            print(
-                f"{(told_at - began) / 60:5.1f} min: {storm.checkouts:,} checkouts,"
-                f" {len(storm.kills):,} kills, {outages.restarts:,} restarts of PostgreSQL",
-                flush=True,
-            )
-    outages.stop()
-    storm.end()
+
+    def tell() -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at < _TOLD_SECONDS:
+            return
+        told_at = time.monotonic()
+        print(
+            f"{(told_at - began) / 60:5.1f} min: {storm.checkouts:,} checkouts,"
+            f" {len(storm.kills):,} kills, {outages.restarts:,} restarts of PostgreSQL",
+            flush=True,
+        )
+
+    return tell
 
 
-def _count(figures: Figures, storm: Storm, outages: Outages, aftermath: Aftermath) -> None:
+def _count(figures: Figures, storm: Storm, aftermath: Aftermath) -> None:
     for module, count in Counter(kill.module for kill in storm.kills).items():
         figures.add(f"kills of the {module.replace('_', ' ')}", count)
-    figures.add("restarts of PostgreSQL", outages.restarts)
     figures.add("double charges", double_charges(aftermath.truth))
     figures.add("lost payments", lost_payments(storm.history.calls, aftermath.truth))
     figures.add("stuck", len(aftermath.stuck))

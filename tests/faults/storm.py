@@ -1,6 +1,8 @@
 """Clients, killers and whatever else goes wrong, all at once, and a look at what is left."""
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Final
 
@@ -11,10 +13,12 @@ from tests.faults.crowd import Crowd
 from tests.faults.figures import Figures
 from tests.faults.history import History
 from tests.faults.killer import Kill, Killer
+from tests.faults.outages import Outages
 from tests.faults.recovery import recoveries
 
 # The gateway's late answers are late enough to be met by a kill.
 SETTINGS: Final = {"PAYMENT_SERVICE_GATEWAY_SLOW_SECONDS": "0.5"}
+_POLL_SECONDS: Final = 0.2
 
 
 class Storm:
@@ -86,6 +90,36 @@ class Storm:
         aftermath = look_at_aftermath(books, calls, figures)
         figures.add("kills, random", len(self.kills))
         figures.add("checkouts", self.checkouts)
-        for seconds in recoveries(self.kills, calls, books):
-            figures.observe("recovery after a kill", seconds)
-        return Aftermath(aftermath.truth, aftermath.stuck, [*self.problems, *aftermath.problems])
+        for recovery in recoveries(self.kills, calls, books):
+            figures.observe("first answer after a kill", recovery.first_answer)
+            figures.observe("recovery after a kill", recovery.all_over)
+        return replace(aftermath, problems=[*self.problems, *aftermath.problems])
+
+
+def sit_out(
+    storm: Storm,
+    figures: Figures,
+    *,
+    outages: Outages | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> Aftermath:
+    """Let the storm rage until it is over by itself, and look at what is left.
+
+    `outages` is what else happens until then; `meanwhile` is done again and again.
+    """
+    storm.start()
+    if outages:
+        outages.start()
+    while not storm.is_over():
+        time.sleep(_POLL_SECONDS)
+        if meanwhile:
+            meanwhile()
+    if outages:
+        outages.stop()
+    storm.end()
+    aftermath = storm.look(figures)
+    if not outages:
+        return aftermath
+    figures.add("restarts of PostgreSQL", outages.restarts)
+    found = [outages.problem] if outages.problem else []
+    return replace(aftermath, problems=[*found, *aftermath.problems])
