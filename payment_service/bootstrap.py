@@ -185,6 +185,7 @@ def _simulated_gateway(settings: Settings, clock: Clock) -> SimulatedGateway:
         ledger=SimulatedLedger(ledger_file),
         slow_seconds=settings.gateway_slow_seconds,
         clock=clock,
+        key_retention=settings.effective_gateway_key_retention(),
     )
 
 

@@ -1,11 +1,15 @@
 """The payment service's settings. The only module that reads the environment."""
 
+from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pydantic_settings import SettingsConfigDict
 
 from service_kit.settings import Port, PortOrOff, ServiceSettings, setting
+
+# What is sent last is on its way for a while, and clocks are set.
+KEY_MARGIN_HOURS: Final = 1.0
 
 
 class Settings(ServiceSettings):
@@ -40,6 +44,30 @@ class Settings(ServiceSettings):
         ge=0.1,
         le=720,
     )
+    gateway_key_retention_hours: float = setting(
+        24.0,
+        "Age from which the simulated gateway has forgotten a key, and moves money again; 0: never",
+        "0 to 8760 hours",
+        ge=0,
+        le=8760,
+    )
+
+    def contradictions(self) -> list[str]:
+        """List the mistakes that are in no single setting."""
+        mistakes = super().contradictions()
+        sent_until = self.gateway_key_max_age_hours + KEY_MARGIN_HOURS
+        if 0 < self.gateway_key_retention_hours < sent_until:
+            name = self.variable
+            mistakes.append(
+                f"{name('gateway_key_max_age_hours')} and {name('gateway_key_retention_hours')}:"
+                " the gateway would forget keys that are still sent, and move money twice; the"
+                f" second must be {KEY_MARGIN_HOURS:g} hour more than the first, or 0"
+            )
+        return mistakes
+
+    def effective_gateway_key_retention(self) -> timedelta | None:
+        """Return how long the simulated gateway remembers a key; None: for ever."""
+        return timedelta(hours=self.gateway_key_retention_hours) or None
 
     def effective_gateway_ledger(self) -> Path:
         """Return the file of the ledger, the default one included."""

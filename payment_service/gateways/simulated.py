@@ -1,14 +1,16 @@
 """A gateway that moves no real money, and behaves like one that does.
 
-It books every charge and refund in a file of its own, does the same thing only once per key,
-and does with each token exactly what `simulated_tokens` says: approve, decline, be slow, or
-lose an answer. A lost answer is "unknown" at once: nobody has to wait for a timeout.
+It books every charge and refund in a file of its own, does the same thing only once per key for
+as long as it remembers the key, and does with each token exactly what `simulated_tokens` says:
+approve, decline, be slow, or lose an answer. A lost answer is "unknown" at once: nobody has to
+wait for a timeout.
 """
 
 import hashlib
 import sqlite3
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -51,15 +53,24 @@ class GatewayKeyReused(Exception):
 class SimulatedGateway:
     """The `Gateway` port over a ledger file.
 
-    `slow_seconds` is how late a late answer comes.
+    `slow_seconds` is how late a late answer comes. A key that was first sent longer than
+    `key_retention` ago is forgotten, and moves money again; None: never.
     """
 
     name = NAME
     accepted_tokens = f"one of {', '.join(TOKENS)}"
 
-    def __init__(self, *, ledger: SimulatedLedger, slow_seconds: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: SimulatedLedger,
+        slow_seconds: float,
+        clock: Clock,
+        key_retention: timedelta | None = None,
+    ) -> None:
         self._ledger = ledger
         self._slow_seconds = slow_seconds
+        self._key_retention = key_retention
         self._clock = clock
         self._log = structlog.get_logger()
 
@@ -122,7 +133,7 @@ class SimulatedGateway:
 
     def _book_charge(self, books: Books, charge: Charge) -> _Booked:
         token = TOKENS[charge.payment_token]
-        attempt = _attempt(
+        attempt = self._attempt(
             books,
             charge.key,
             "charge",
@@ -132,7 +143,7 @@ class SimulatedGateway:
             charge.payment_token,
         )
         first_answer = token.charge if attempt == 1 else FirstAnswer.GIVEN
-        booked = books.charge(charge.key)
+        booked = books.charge_under(charge.key)
         if booked is None and first_answer is not FirstAnswer.LOST_BEFORE:
             booked = LedgerCharge(
                 key=charge.key,
@@ -148,7 +159,7 @@ class SimulatedGateway:
         return booked, first_answer
 
     def _book_refund(self, books: Books, refund: GiveBack) -> _Booked:
-        attempt = _attempt(
+        attempt = self._attempt(
             books,
             refund.key,
             "refund",
@@ -160,7 +171,7 @@ class SimulatedGateway:
         first_answer = FirstAnswer.GIVEN
         if charge is not None and attempt == 1:
             first_answer = FirstAnswer(charge.refund_answer)
-        booked = books.refund(refund.key)
+        booked = books.refund_under(refund.key)
         if booked is None:
             booked = LedgerRefund(
                 key=refund.key,
@@ -173,13 +184,15 @@ class SimulatedGateway:
             books.add_refund(booked, at=self._clock.now())
         return booked, first_answer
 
-
-def _attempt(books: Books, key: str, *request: str) -> int:
-    digest = hashlib.sha256("\n".join(request).encode()).digest()
-    attempt = books.count_attempt(key, digest)
-    if attempt is None:
-        raise GatewayKeyReused(key=key)
-    return attempt
+    def _attempt(self, books: Books, key: str, *request: str) -> int:
+        now = self._clock.now()
+        if self._key_retention is not None:
+            books.forget_key(key, first_before=now - self._key_retention)
+        digest = hashlib.sha256("\n".join(request).encode()).digest()
+        attempt = books.count_attempt(key, digest, at=now)
+        if attempt is None:
+            raise GatewayKeyReused(key=key)
+        return attempt
 
 
 def _refund_decline_code(books: Books, charge: LedgerCharge | None, refund: GiveBack) -> str:

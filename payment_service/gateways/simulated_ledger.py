@@ -14,35 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS requests (
-    key TEXT PRIMARY KEY,
-    digest BLOB NOT NULL,
-    attempts INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS charges (
-    key TEXT PRIMARY KEY REFERENCES requests (key),
-    reference TEXT NOT NULL UNIQUE,
-    order_id TEXT NOT NULL,
-    currency_code TEXT NOT NULL,
-    amount_minor INTEGER NOT NULL CHECK (amount_minor > 0),
-    decline_code TEXT NOT NULL,
-    refund_answer TEXT NOT NULL,
-    refund_decline_code TEXT NOT NULL,
-    at TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS ix_charges_order_id ON charges (order_id);
-CREATE TABLE IF NOT EXISTS refunds (
-    key TEXT PRIMARY KEY REFERENCES requests (key),
-    reference TEXT NOT NULL UNIQUE,
-    charge_reference TEXT NOT NULL REFERENCES charges (reference),
-    currency_code TEXT NOT NULL,
-    amount_minor INTEGER NOT NULL CHECK (amount_minor > 0),
-    decline_code TEXT NOT NULL,
-    at TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS ix_refunds_charge_reference ON refunds (charge_reference);
-"""
+from payment_service.gateways.simulated_books import prepare
 
 _SELECT_CHARGES: Final = (
     "SELECT key, reference, order_id, currency_code, amount_minor, decline_code,"
@@ -52,6 +24,10 @@ _SELECT_REFUNDS: Final = (
     "SELECT key, reference, charge_reference, currency_code, amount_minor, decline_code"
     " FROM refunds"
 )
+# What was booked since the key was last forgotten.
+_SINCE: Final = "key = ? AND key_use = (SELECT key_use FROM requests WHERE requests.key = {0}.key)"
+# What was approved before what was declined, and that in its order.
+_EVER: Final = "key = ? ORDER BY decline_code <> '', key_use"
 
 
 @dataclass(frozen=True)
@@ -90,12 +66,23 @@ class Books:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def count_attempt(self, key: str, digest: bytes) -> int | None:
+    def forget_key(self, key: str, *, first_before: datetime) -> None:
+        """Forget a key if it was seen first before then. What was booked under it stays."""
+        self._connection.execute(
+            "UPDATE requests SET attempts = 0, key_use = key_use + 1"
+            " WHERE key = ? AND attempts > 0 AND first_at < ?",
+            (key, first_before.isoformat()),
+        )
+
+    def count_attempt(self, key: str, digest: bytes, *, at: datetime) -> int | None:
         """Count a request under a key. None: the key belongs to another request."""
         self._connection.execute(
-            "INSERT INTO requests (key, digest, attempts) VALUES (?, ?, 1)"
-            " ON CONFLICT (key) DO UPDATE SET attempts = attempts + 1",
-            (key, digest),
+            "INSERT INTO requests (key, digest, attempts, key_use, first_at)"
+            " VALUES (?, ?, 1, 1, ?)"
+            " ON CONFLICT (key) DO UPDATE SET attempts = attempts + 1,"
+            " digest = CASE attempts WHEN 0 THEN excluded.digest ELSE digest END,"
+            " first_at = CASE attempts WHEN 0 THEN excluded.first_at ELSE first_at END",
+            (key, digest, at.isoformat()),
         )
         found, attempts = self._connection.execute(
             "SELECT digest, attempts FROM requests WHERE key = ?", (key,)
@@ -105,10 +92,11 @@ class Books:
     def add_charge(self, charge: LedgerCharge, *, at: datetime) -> None:
         """Book a charge."""
         self._connection.execute(
-            "INSERT INTO charges (key, reference, order_id, currency_code, amount_minor,"
+            "INSERT INTO charges (key, key_use, reference, order_id, currency_code, amount_minor,"
             " decline_code, refund_answer, refund_decline_code, at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " VALUES (?, (SELECT key_use FROM requests WHERE key = ?), ?, ?, ?, ?, ?, ?, ?, ?)",
             (
+                charge.key,
                 charge.key,
                 charge.reference,
                 charge.order_id,
@@ -124,9 +112,11 @@ class Books:
     def add_refund(self, refund: LedgerRefund, *, at: datetime) -> None:
         """Book a refund."""
         self._connection.execute(
-            "INSERT INTO refunds (key, reference, charge_reference, currency_code, amount_minor,"
-            " decline_code, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO refunds (key, key_use, reference, charge_reference, currency_code,"
+            " amount_minor, decline_code, at)"
+            " VALUES (?, (SELECT key_use FROM requests WHERE key = ?), ?, ?, ?, ?, ?, ?)",
             (
+                refund.key,
                 refund.key,
                 refund.reference,
                 refund.charge_reference,
@@ -138,8 +128,12 @@ class Books:
         )
 
     def charge(self, key: str) -> LedgerCharge | None:
-        """Find the charge under a key."""
-        return self._charge("key = ?", key)
+        """Find the charge that a key moved money with, however long ago."""
+        return self._charge(_EVER, key)
+
+    def charge_under(self, key: str) -> LedgerCharge | None:
+        """Find the charge that a repeat under a key is answered with."""
+        return self._charge(_SINCE.format("charges"), key)
 
     def charge_of_reference(self, reference: str) -> LedgerCharge | None:
         """Find a charge by the gateway's own reference."""
@@ -150,8 +144,12 @@ class Books:
         return list(self._charges("order_id = ?", order_id))
 
     def refund(self, key: str) -> LedgerRefund | None:
-        """Find the refund under a key."""
-        return next(self._refunds("key = ?", key), None)
+        """Find the refund that a key moved money with, however long ago."""
+        return next(self._refunds(_EVER, key), None)
+
+    def refund_under(self, key: str) -> LedgerRefund | None:
+        """Find the refund that a repeat under a key is answered with."""
+        return next(self._refunds(_SINCE.format("refunds"), key), None)
 
     def refunds(self, charge_reference: str) -> list[LedgerRefund]:
         """List the refunds of a charge, the declined ones included."""
@@ -178,7 +176,7 @@ class SimulatedLedger:
         # Several processes share the file; what was answered must survive a power cut.
         for pragma in ("busy_timeout = 2000", "journal_mode = WAL", "synchronous = FULL"):
             self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.executescript(_SCHEMA)
+        prepare(self._connection)
 
     @contextmanager
     def transaction(self) -> Iterator[Books]:

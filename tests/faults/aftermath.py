@@ -55,15 +55,22 @@ class Aftermath:
     problems: Sequence[str]
 
 
-def check_aftermath(books: Books, calls: Iterable[Call], figures: Figures) -> Truth:
+def check_aftermath(
+    books: Books, calls: Iterable[Call], figures: Figures, *, clock: Clock | None = None
+) -> Truth:
     """Wait until nothing is in flight, compare all sources, and fail with every problem."""
-    aftermath = look_at_aftermath(books, calls, figures)
+    aftermath = look_at_aftermath(books, calls, figures, clock=clock)
     assert not aftermath.problems, report_of(aftermath.problems)
     return aftermath.truth
 
 
-def look_at_aftermath(books: Books, calls: Iterable[Call], figures: Figures) -> Aftermath:
-    """Wait until nothing is in flight, and compare all sources."""
+def look_at_aftermath(
+    books: Books, calls: Iterable[Call], figures: Figures, *, clock: Clock | None = None
+) -> Aftermath:
+    """Wait until nothing is in flight, and compare all sources.
+
+    `clock` is that of the services, if it is not the machine's.
+    """
     began = time.monotonic()
     stuck = settled(books)
     figures.observe("until all is settled after the faults", time.monotonic() - began)
@@ -72,7 +79,7 @@ def look_at_aftermath(books: Books, calls: Iterable[Call], figures: Figures) -> 
     figures.add("charges", len(truth.charges))
     figures.add("refunds", len(truth.refunds))
     figures.add("calls whose answers were checked", len(calls))
-    found = [*stuck, *violations(books, figures), *problems(calls, truth)]
+    found = [*stuck, *violations(books, figures, clock=clock), *problems(calls, truth)]
     return Aftermath(truth, stuck, found)
 
 

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import grpc
+
 from tests.builders import new_order_items
 from tests.client import ALICE, PAYMENT_SERVICE_NAME, Caller
-from tests.faults.cluster import Cluster
 from tests.faults.history import Answered, Call, History, Refused, Request, Unknown, ask
 
 TOTAL: Final = 4000
@@ -36,22 +37,22 @@ PAUSES_SECONDS: Final = (0.02, 0.2)
 
 
 class Client:
-    """Calls one of each service, the first ones unless told otherwise, and records everything."""
+    """Calls both services, and records everything."""
 
     def __init__(
         self,
-        cluster: Cluster,
+        orders: grpc.Channel,
+        payments: grpc.Channel,
         history: History,
         *,
-        number: int = 0,
         pauses_seconds: tuple[float, float] = PAUSES_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.history = history
         self._pauses_seconds = pauses_seconds
         self._patience_seconds = patience_seconds
-        self._orders = cluster.orders[number].channel
-        self._payments = cluster.payments[number].channel
+        self._orders = orders
+        self._payments = payments
 
     def once(self, request: Request, *, timeout: float = TIMEOUT_SECONDS) -> Call:
         """Send a request once."""

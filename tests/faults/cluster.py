@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 from sqlalchemy import URL
 
 from deploy.processes import free_ports
@@ -44,6 +45,10 @@ class Cluster:
     def service(self, module: str) -> Service:
         """The first service of a kind."""
         return self.order if module == self.order.module else self.payment
+
+    def channels(self, number: int = 0) -> tuple[grpc.Channel, grpc.Channel]:
+        """The ways to the order service and the payment service of a number."""
+        return self.orders[number].channel, self.payments[number].channel
 
 
 @contextmanager

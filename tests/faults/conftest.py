@@ -32,8 +32,15 @@ SEED: Final = "FAULTS_SEED"
 FLOORS: Final[dict[str, int]] = {
     "races, sqlite": 5_000,
     "races, postgresql": 5_000,
+    "kills, named points": 396,
     "kills, random": 100,
     "zombies": 32,
+    "restarts of PostgreSQL": 30,
+    "checkouts": 400,
+    "clock jumps, sqlite": 300,
+    "clock jumps, postgresql": 300,
+    "deadlines, sqlite": 150,
+    "deadlines, postgresql": 150,
     "model, states": 300_000,
     "model, guards removed and caught": 45,
 }

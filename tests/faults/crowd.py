@@ -21,7 +21,7 @@ class Crowd:
 
     def __init__(self, cluster: Cluster, history: History, *, random: Random, size: int) -> None:
         self._client = Client(
-            cluster,
+            *cluster.channels(),
             history,
             pauses_seconds=_PAUSES_SECONDS,
             patience_seconds=_PATIENCE_SECONDS,

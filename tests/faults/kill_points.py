@@ -1,4 +1,6 @@
-"""Places where a service dies or stops when it is told to, put around the product from outside.
+"""Places where a service dies or stops when it is told to, or something else happens to it.
+
+They are put around the product from outside.
 
 A point is named after what is being done and how far it has come: `pay.after_call` is where
 PayOrder has the payment service's answer and has not written it down. The product knows nothing of
@@ -76,6 +78,10 @@ _BYTES: Final = 256
 # Held while the gateway's books, a file of this process in tests, are open.
 _GATEWAY_IS_LEFT: Final = threading.Lock()
 
+# What is done at each point: told its name and the trace that has come so far.
+Reach = Callable[[str, str], None]
+_Original = tuple[Any, str, Any]
+
 
 class Orders:
     """The order to die or to stop, in a file that the harness writes and the service looks at.
@@ -135,19 +141,34 @@ class Orders:
 
 def install(path: Path) -> None:
     """Put the points around whichever service this process is to be."""
-    orders = Orders(path)
-    for store in (OrderStore, PaymentStore):
-        _around_transactions(store, orders)
-    for method in _PAYMENT_CALLS:
-        _around(GrpcPayments, method, "call", orders)
-    for method in _GATEWAY_CALLS:
-        _around(SimulatedGateway, method, "gateway", orders)
+    _put_around(Orders(path).reach)
     _around_books()
-    for memory in (NoReplyMemory, RedisReplyMemory):
-        _around(memory, "remember", "memory", orders)
 
 
-def _around_transactions(store: Any, orders: Orders) -> None:
+@contextmanager
+def watched(reach: Reach) -> Iterator[None]:
+    """Put the points around the services in this process, for the block."""
+    originals = _put_around(reach)
+    try:
+        yield
+    finally:
+        for kind, method, original in reversed(originals):
+            setattr(kind, method, original)
+
+
+def _put_around(reach: Reach) -> list[_Original]:
+    return [
+        *(_around_transactions(store, reach) for store in (OrderStore, PaymentStore)),
+        *(_around(GrpcPayments, method, "call", reach) for method in _PAYMENT_CALLS),
+        *(_around(SimulatedGateway, method, "gateway", reach) for method in _GATEWAY_CALLS),
+        *(
+            _around(memory, "remember", "memory", reach)
+            for memory in (NoReplyMemory, RedisReplyMemory)
+        ),
+    ]
+
+
+def _around_transactions(store: Any, reach: Reach) -> _Original:
     transact = store.transact
 
     @wraps(transact)
@@ -162,29 +183,31 @@ def _around_transactions(store: Any, orders: Orders) -> None:
             result = work(open_work)
             # A worker that found nothing to take is nowhere.
             if step != "take" or result is not None:
-                _reach(orders, f"in_{step}", asker)
+                _tell(reach, f"in_{step}", asker)
             return result
 
-        _reach(orders, f"before_{step}", asker)
+        _tell(reach, f"before_{step}", asker)
         result = transact(self, inside)
         if step != "take" or result is not None:
-            _reach(orders, f"after_{step}", asker)
+            _tell(reach, f"after_{step}", asker)
         return result
 
     store.transact = wrapped
+    return store, "transact", transact
 
 
-def _around(kind: Any, method: str, step: str, orders: Orders) -> None:
+def _around(kind: Any, method: str, step: str, reach: Reach) -> _Original:
     original = getattr(kind, method)
 
     @wraps(original)
     def wrapped(self: Any, *arguments: Any, **named: Any) -> Any:
-        _reach(orders, f"before_{step}")
+        _tell(reach, f"before_{step}")
         result = original(self, *arguments, **named)
-        _reach(orders, f"after_{step}")
+        _tell(reach, f"after_{step}")
         return result
 
     setattr(kind, method, wrapped)
+    return kind, method, original
 
 
 def _around_books() -> None:
@@ -198,7 +221,7 @@ def _around_books() -> None:
     SimulatedLedger.transaction = wrapped  # type: ignore[method-assign]
 
 
-def _reach(orders: Orders, moment: str, asker: str = "") -> None:
+def _tell(reach: Reach, moment: str, asker: str = "") -> None:
     try:
         current = call.current()
     except LookupError:
@@ -207,4 +230,4 @@ def _reach(orders: Orders, moment: str, asker: str = "") -> None:
     else:
         name, trace_id = current.method.rpartition("/")[2], current.trace.trace_id
     if operation := OPERATIONS.get(name):
-        orders.reach(f"{operation}.{moment}", trace_id)
+        reach(f"{operation}.{moment}", trace_id)

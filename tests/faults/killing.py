@@ -29,7 +29,7 @@ class Killing:
     def __init__(self, cluster: Cluster, figures: Figures) -> None:
         self.cluster = cluster
         self.history = History()
-        self.client = Client(cluster, self.history)
+        self.client = Client(*cluster.channels(), self.history)
         self._figures = figures
         self._pool = ThreadPoolExecutor(32)
         self._sending: list[Future[Any]] = []

@@ -31,7 +31,7 @@ REPORT: Final = ROOT / "build" / "selftest.json"
 _LAYER_SECONDS_MAX: Final = 600
 # What pytest answers when tests ran and some failed; anything else is no finding.
 _TESTS_FAILED: Final = 1
-_FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S+)(?: - (.*))?$", re.MULTILINE)
+_FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - (.*))?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,16 @@ LAYERS: Final = (
     Layer("races", ("test_races.py", "test_payment_races.py", "test_worker_races.py"), 0.1),
     Layer("late requests", ("test_late_requests.py",)),
     Layer("stateful", ("test_stateful.py",), 0.2),
-    Layer("clocks and deadlines", ("test_clocks.py", "test_deadlines.py")),
+    Layer("clocks", ("test_clocks.py",)),
+    Layer("deadlines", ("test_deadlines.py",)),
     Layer("network", ("test_network.py",)),
-    Layer("stores", ("test_stores.py",)),
+    Layer(
+        "stores",
+        ("test_postgres_errors.py", "test_redis_troubles.py", "test_sqlite_troubles.py"),
+        0.3,
+    ),
+    Layer("zombies", ("test_zombies.py",)),
+    Layer("random kills", ("test_random_kills.py", "test_postgres_restarts.py"), 0.5),
 )
 
 

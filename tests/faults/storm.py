@@ -79,7 +79,7 @@ class Storm:
         """Wait for the killers to go, and for the shoppers to finish."""
         for killer in self._killers:
             killer.wait()
-        client = Client(self._cluster, self.history)
+        client = Client(*self._cluster.channels(), self.history)
         # Both have to answer once more after the last kill.
         client.pay_directly(client.place())
         self._crowd.stop()

@@ -40,8 +40,8 @@ class Zombies:
     def __init__(self, cluster: Cluster, figures: Figures) -> None:
         self.cluster = cluster
         self.history = History()
-        self.client = Client(cluster, self.history)
-        self._other_client = Client(cluster, self.history, number=1)
+        self.client = Client(*cluster.channels(), self.history)
+        self._other_client = Client(*cluster.channels(1), self.history)
         self._figures = figures
         self._pool = ThreadPoolExecutor(32)
         self._sending: list[Future[Any]] = []

@@ -72,6 +72,16 @@ class PrivateRedis(RedisServer):
             self._lifeline.kill_server()
             self._lifeline = None
 
+    def freeze(self) -> None:
+        """Let the server take connections and answer nothing."""
+        if self._lifeline is not None:
+            os.kill(self._lifeline.server_pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on as if nothing had been."""
+        if self._lifeline is not None:
+            os.kill(self._lifeline.server_pid, signal.SIGCONT)
+
     def _wait_until_it_answers(self, lifeline: Lifeline) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while True:

@@ -1,5 +1,6 @@
 """The settings, and what the help explains."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ def test_the_defaults_work_without_any_setting(monkeypatch: pytest.MonkeyPatch) 
     assert settings.effective_database_url() == "sqlite:///.data/payment.db"
     assert settings.effective_gateway_ledger() == Path(".data/gateway.db")
     assert settings.gateway_key_max_age_hours == 12
+    assert settings.effective_gateway_key_retention() == timedelta(hours=24)
 
 
 def test_the_ledger_can_be_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,6 +35,21 @@ def test_all_mistakes_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     told = "\n".join(refusal.value.mistakes)
     assert "PAYMENT_SERVICE_GATEWAY_SLOW_SECONDS" in told
     assert "PAYMENT_SERVICE_GATEWAY_KEY_MAX_AGE_HOURS" in told
+
+
+def test_a_gateway_that_forgets_keys_while_they_are_sent_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    retention = "PAYMENT_SERVICE_GATEWAY_KEY_RETENTION_HOURS"
+    monkeypatch.setenv("PAYMENT_SERVICE_GATEWAY_KEY_MAX_AGE_HOURS", "23.5")
+    with pytest.raises(SettingsError) as refusal:
+        load(Settings)
+    [told] = refusal.value.mistakes
+    assert retention in told
+    monkeypatch.setenv(retention, "24.5")
+    assert load(Settings).effective_gateway_key_retention() == timedelta(hours=24.5)
+    monkeypatch.setenv(retention, "0")
+    assert load(Settings).effective_gateway_key_retention() is None
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"]], ids=" ".join)

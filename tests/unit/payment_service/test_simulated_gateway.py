@@ -1,10 +1,14 @@
 """The simulated gateway does with each token what its list says, once per key, and remembers."""
 
+import hashlib
 import re
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,17 +26,39 @@ from payment_service.domain.money import Money
 from payment_service.gateways.simulated import GatewayKeyReused, SimulatedGateway
 from payment_service.gateways.simulated_ledger import LedgerCharge, LedgerRefund, SimulatedLedger
 from payment_service.gateways.simulated_tokens import TOKENS
-from service_kit.clock import SystemClock
 from service_kit.ids import new_id
+from tests.clock import StandingClock
 
 DOCUMENTATION = Path(__file__).parents[3] / "docs" / "gateway.md"
 
 SLOW_SECONDS = 0.2
+RETENTION = timedelta(hours=24)
+A_MOMENT = timedelta(seconds=1)
 LOSES_THE_FIRST_CHARGE_ANSWER = {
     "tok_timeoutBeforeCharge",
     "tok_timeoutAfterCharge",
     "tok_errorThenSuccess",
 }
+BOOKS_OF_0_1_0 = """
+CREATE TABLE requests (key TEXT PRIMARY KEY, digest BLOB NOT NULL, attempts INTEGER NOT NULL);
+CREATE TABLE charges (
+    key TEXT PRIMARY KEY REFERENCES requests (key), reference TEXT NOT NULL UNIQUE,
+    order_id TEXT NOT NULL, currency_code TEXT NOT NULL,
+    amount_minor INTEGER NOT NULL CHECK (amount_minor > 0), decline_code TEXT NOT NULL,
+    refund_answer TEXT NOT NULL, refund_decline_code TEXT NOT NULL, at TEXT NOT NULL
+);
+CREATE INDEX ix_charges_order_id ON charges (order_id);
+CREATE TABLE refunds (
+    key TEXT PRIMARY KEY REFERENCES requests (key), reference TEXT NOT NULL UNIQUE,
+    charge_reference TEXT NOT NULL REFERENCES charges (reference), currency_code TEXT NOT NULL,
+    amount_minor INTEGER NOT NULL CHECK (amount_minor > 0), decline_code TEXT NOT NULL,
+    at TEXT NOT NULL
+);
+CREATE INDEX ix_refunds_charge_reference ON refunds (charge_reference);
+INSERT INTO charges VALUES
+    ('k', 'ch_1', 'order-of-k', 'EUR', 4000, '', 'given', 'refund_failed', '2026-11-23');
+INSERT INTO refunds VALUES ('r', 're_1', 'ch_1', 'EUR', 1000, '', '2026-11-23');
+"""
 DECLINE_CODES = {
     "tok_chargeDeclined": "card_declined",
     "tok_chargeDeclinedInsufficientFunds": "insufficient_funds",
@@ -48,11 +74,15 @@ DECLINE_CODES = {
 class Bench:
     """A gateway over a ledger file, asked as the payment service asks it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, key_retention: timedelta | None = RETENTION) -> None:
         self.path = path
         self.ledger = SimulatedLedger(path)
+        self.clock = StandingClock()
         self.gateway = SimulatedGateway(
-            ledger=self.ledger, slow_seconds=SLOW_SECONDS, clock=SystemClock()
+            ledger=self.ledger,
+            slow_seconds=SLOW_SECONDS,
+            clock=self.clock,
+            key_retention=key_retention,
         )
 
     def charge(
@@ -226,6 +256,106 @@ class TestARefund:
 
     def test_that_nobody_sent_is_not_found(self, bench: Bench) -> None:
         assert bench.gateway.find_refund("r", timeout_seconds=5) == NotFound()
+
+
+class TestAKey:
+    def test_is_remembered_until_its_first_use_is_too_old(self, bench: Bench) -> None:
+        first = bench.charge("tok_visa", "k")
+        for _ in range(2):
+            bench.clock.move(RETENTION / 2)
+            assert bench.charge("tok_visa", "k") == first
+        assert len(bench.charges("k")) == 1
+
+    def test_that_was_forgotten_charges_again(self, bench: Bench) -> None:
+        first = bench.charge("tok_visa", "k")
+        bench.clock.move(RETENTION + A_MOMENT)
+        again = bench.charge("tok_visa", "k")
+        assert isinstance(again, Succeeded)
+        assert again != first
+        assert bench.charge("tok_visa", "k") == again
+        assert [charge.amount_minor for charge in bench.charges("k")] == [4000, 4000]
+
+    def test_that_was_forgotten_gives_back_again(self, bench: Bench) -> None:
+        reference = bench.charged("tok_visa")
+        first = bench.refund(reference, "r")
+        bench.clock.move(RETENTION + A_MOMENT)
+        again = bench.refund(reference, "r")
+        assert isinstance(again, Succeeded)
+        assert again != first
+        assert bench.refund(reference, "r") == again
+        assert [refund.amount_minor for refund in bench.refunds(reference)] == [1000, 1000]
+
+    def test_that_was_forgotten_is_still_found(self, bench: Bench) -> None:
+        first = bench.charge("tok_visa", "k")
+        assert isinstance(first, Succeeded)
+        returned = bench.refund(first.reference, "r")
+        bench.clock.move(RETENTION + A_MOMENT)
+        assert bench.gateway.find_charge("k", timeout_seconds=5) == first
+        assert bench.gateway.find_refund("r", timeout_seconds=5) == returned
+
+    def test_moves_money_though_an_attempt_after_it_was_forgotten_was_lost(
+        self, bench: Bench
+    ) -> None:
+        for _ in range(2):
+            assert bench.charge("tok_timeoutBeforeCharge", "k") == Unknown()
+            assert isinstance(bench.charge("tok_timeoutBeforeCharge", "k"), Succeeded)
+            bench.clock.move(RETENTION + A_MOMENT)
+        assert len(bench.charges("k")) == 2
+
+    def test_that_was_forgotten_is_good_for_another_request(self, bench: Bench) -> None:
+        bench.charge("tok_chargeDeclined", "k")
+        bench.clock.move(RETENTION + A_MOMENT)
+        answer = bench.charge("tok_visa", "k", amount=1)
+        assert isinstance(answer, Succeeded)
+        with pytest.raises(GatewayKeyReused):
+            bench.charge("tok_chargeDeclined", "k")
+        # What moved money counts for more than what came first.
+        assert bench.gateway.find_charge("k", timeout_seconds=5) == answer
+
+    def test_is_not_forgotten_when_the_clock_is_set_back(self, bench: Bench) -> None:
+        answer = bench.charge("tok_timeoutAfterCharge", "k")
+        bench.clock.move(-2 * RETENTION)
+        assert answer == Unknown()
+        assert isinstance(bench.charge("tok_timeoutAfterCharge", "k"), Succeeded)
+        assert len(bench.charges("k")) == 1
+
+    def test_is_never_forgotten_if_so_wanted(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path / "for-ever.db", key_retention=None)
+        first = bench.charge("tok_visa", "k")
+        bench.clock.move(timedelta(days=10_000))
+        assert bench.charge("tok_visa", "k") == first
+        bench.gateway.close()
+
+
+class TestBooksOfAnEarlierVersion:
+    def test_are_taken_over(self, tmp_path: Path) -> None:
+        path = tmp_path / "gateway.db"
+        digest = hashlib.sha256(b"charge\norder-of-k\nEUR\n4000\ntok_refundFail").digest()
+        with closing(sqlite3.connect(path)) as old:
+            old.executescript(BOOKS_OF_0_1_0)
+            old.execute("INSERT INTO requests VALUES ('k', ?, 1)", (digest,))
+            old.commit()
+        bench = Bench(path)
+        charge = bench.charge("tok_refundFail", "k")
+        assert charge == Succeeded("ch_1")
+        assert bench.gateway.find_refund("r", timeout_seconds=5) == Succeeded("re_1")
+        assert bench.refund("ch_1", "r2") == Declined("refund_failed")
+        # They do not say how old a key is: it counts from now.
+        bench.clock.move(RETENTION - timedelta(minutes=1))
+        assert bench.charge("tok_refundFail", "k") == charge
+        bench.clock.move(timedelta(minutes=2))
+        assert bench.charge("tok_refundFail", "k") != charge
+        bench.gateway.close()
+
+    def test_are_taken_over_once_by_many_at_once(self, tmp_path: Path) -> None:
+        path = tmp_path / "gateway.db"
+        with closing(sqlite3.connect(path)) as old:
+            old.executescript(BOOKS_OF_0_1_0)
+        with ThreadPoolExecutor(4) as threads:
+            benches = list(threads.map(lambda _: Bench(path), range(4)))
+        for bench in benches:
+            assert len(bench.charges("k")) == 1
+            bench.gateway.close()
 
 
 def test_every_usual_decline_code_has_its_token() -> None:
