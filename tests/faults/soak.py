@@ -33,7 +33,7 @@ SHOPPERS: Final = 32
 PAUSE_SECONDS: Final = (0.3, 3.7)
 _TOLD_SECONDS: Final = 60.0
 # Shoppers have this long to finish, and all the rest to settle and to be compared.
-_AFTERWARDS_SECONDS_MAX: Final = 600.0
+_AFTERWARDS_SECONDS_MAX: Final = 300.0
 
 
 def main() -> int:
