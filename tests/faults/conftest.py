@@ -34,6 +34,7 @@ FLOORS: Final[dict[str, int]] = {
     "races, postgresql": 5_000,
     "kills, named points": 396,
     "kills, random": 100,
+    "zombies": 32,
     "restarts of PostgreSQL": 30,
     "checkouts": 400,
     "clock jumps, sqlite": 300,
