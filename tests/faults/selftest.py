@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -154,10 +154,12 @@ def main() -> int:
     _require_sound(LAYERS)
     findings = []
     with ThreadPoolExecutor(options.jobs) as threads:
-        for finding in threads.map(lambda bug: find(bug, LAYERS), bugs):
+        for ended in as_completed([threads.submit(find, bug, LAYERS) for bug in bugs]):
+            finding = ended.result()
             findings.append(finding)
             by = f"{finding.layer}: {finding.test}" if finding.layer else "NOT FOUND"
             print(f"{finding.seconds:7.1f} s  {finding.bug}: {by}", flush=True)
+    findings.sort(key=lambda finding: finding.bug)
     found = [finding.seconds for finding in findings if finding.layer]
     seconds = f", {median(found):.0f} s to find one (median)" if found else ""
     print(f"{len(found)} of {len(bugs)} planted bugs found{seconds}")
