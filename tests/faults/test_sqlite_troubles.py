@@ -30,13 +30,21 @@ _TIMES: Final = 2
 
 
 @pytest.fixture(scope="module")
-def lines(checkouts: Checkouts, module_seed: int, figures: Figures) -> Iterator[Lines]:
+def listening() -> Iterator[None]:
+    """Every connection is seen when it is taken from its pool, of whomever."""
+    # Not while anybody takes one: the list of listeners would change under its reader.
+    event.listen(Pool, "checkout", _begin)
+    yield
+    event.remove(Pool, "checkout", _begin)
+
+
+@pytest.fixture(scope="module")
+def lines(
+    checkouts: Checkouts, listening: None, module_seed: int, figures: Figures
+) -> Iterator[Lines]:
     """A checkout on SQLite, all of whose orders are compared in the end."""
     with breakable(checkouts, SQLITE, seed=module_seed) as lines:
-        # Of whatever pool: the services' own are their own.
-        event.listen(Pool, "checkout", _begin)
         yield lines
-        event.remove(Pool, "checkout", _begin)
         lines.check(figures)
 
 
