@@ -140,7 +140,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Tell how to repeat a failure."""
     report: pytest.TestReport = yield
     if report.failed:
-        seed = dict(item.user_properties).get(SEED)
+        of_module = getattr(item, "funcargs", {}).get("module_seed")
+        seed = dict(item.user_properties).get(SEED, of_module)
         chosen = f"{SEED}={seed} " if seed is not None else ""
         arguments = shlex.quote(f"ARGS={shlex.quote(item.nodeid)}")
         report.sections.append(("repeat with", f"{chosen}make faults {arguments}"))
