@@ -35,6 +35,8 @@ FLOORS: Final[dict[str, int]] = {
     "kills, named points": 396,
     "kills, random": 100,
     "restarts of PostgreSQL": 30,
+    "troubles of Redis": 120,
+    "replies planted in Redis": 100,
     "checkouts": 400,
     "clock jumps, sqlite": 300,
     "clock jumps, postgresql": 300,

@@ -119,14 +119,16 @@ def lines(
 
 
 def test_every_answer_is_the_same_and_it_is_used_again(
-    lines: Lines, private_redis: PrivateRedis, figures: Figures, pool: ThreadPoolExecutor
+    lines: Lines, private_redis: PrivateRedis, figures: Figures
 ) -> None:
-    trouble = Trouble(private_redis, Random(lines.random.random()))  # noqa: S311 - repeatable
-    making = pool.submit(make_trouble, trouble, lines.random, figures)
-    running = [pool.submit(go_on_errands, lines, making) for _ in range(ERRANDS_AT_ONCE)]
-    answered = [call for errands in running for call in errands.result()]
+    random = Random(lines.random.random())  # noqa: S311 - repeatable
+    trouble = Trouble(private_redis, random)
+    with ThreadPoolExecutor(ERRANDS_AT_ONCE + 1) as pool:
+        making = pool.submit(make_trouble, trouble, random, figures)
+        running = [pool.submit(go_on_errands, lines, making) for _ in range(ERRANDS_AT_ONCE)]
+        answered = [call for errands in running for call in errands.result()]
+        making.result()
     figures.add("repeats while Redis was in trouble", _REPEATS * len(answered))
-    making.result()
 
     private_redis.flush()
     hits = trouble.hits()
