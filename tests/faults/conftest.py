@@ -34,6 +34,7 @@ FLOORS: Final[dict[str, int]] = {
     "races, postgresql": 5_000,
     "kills, named points": 396,
     "kills, random": 100,
+    "zombies": 32,
     "restarts of PostgreSQL": 30,
     "troubles of Redis": 120,
     "replies planted in Redis": 100,

@@ -14,6 +14,7 @@ from tests.faults.shopper import Shopper
 _PAUSES_SECONDS: Final = (0.05, 0.5)
 # While everything breaks nothing is promised to anybody: only afterwards nobody waits for long.
 _PATIENCE_SECONDS: Final = 300.0
+_PATIENCE_AFTERWARDS_SECONDS: Final = 90.0
 
 
 class Crowd:
@@ -54,8 +55,9 @@ class Crowd:
             thread.start()
 
     def stop(self) -> None:
-        """Let everybody finish what they have begun."""
+        """Let everybody finish what they have begun, now that nothing breaks any more."""
         self._is_over.set()
+        self._client.lose_patience_in(_PATIENCE_AFTERWARDS_SECONDS)
         for thread in self._threads:
             thread.join()
         self._clicks.shutdown()

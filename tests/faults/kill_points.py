@@ -8,10 +8,8 @@ all this: in a process that is asked to, the methods that every such step goes t
 """
 
 import mmap
-import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -76,7 +74,6 @@ _PAYMENT_CALLS: Final = ("charge", "resolve", "seal", "refund", "get", "succeede
 _GATEWAY_CALLS: Final = ("charge", "refund", "find_charge", "find_refund")
 
 _BYTES: Final = 256
-_TAKEN_WITHIN_SECONDS: Final = 0.1
 
 # Held while the gateway's books, a file of this process in tests, are open.
 _GATEWAY_IS_LEFT: Final = threading.Lock()
@@ -124,9 +121,8 @@ class Orders:
         # The gateway is somebody else and does not stop with us: nobody may be in its books.
         with _GATEWAY_IS_LEFT:
             self._write(_BYTES, point)
-            os.kill(os.getpid(), int(number))
-            # It is another thread that takes the signal, perhaps: not a step further until then.
-            time.sleep(_TAKEN_WITHIN_SECONDS)
+            # To this thread: it does not go a step further, as it might if another one obeyed.
+            signal.pthread_kill(threading.get_ident(), int(number))
 
     def _order(self, number: signal.Signals, point: str, trace_id: str) -> None:
         self._write(_BYTES, "")

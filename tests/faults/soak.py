@@ -33,7 +33,7 @@ SHOPPERS: Final = 32
 PAUSE_SECONDS: Final = (0.3, 3.7)
 _TOLD_SECONDS: Final = 60.0
 # Shoppers have this long to finish, and all the rest to settle and to be compared.
-_AFTERWARDS_SECONDS_MAX: Final = 600.0
+_AFTERWARDS_SECONDS_MAX: Final = 300.0
 
 
 def main() -> int:
@@ -146,6 +146,7 @@ def _count(figures: Figures, storm: Storm, aftermath: Aftermath) -> None:
     figures.add("double charges", double_charges(aftermath.truth))
     figures.add("lost payments", lost_payments(storm.history.calls, aftermath.truth))
     figures.add("stuck", len(aftermath.stuck))
+    figures.add("problems of any kind", len(aftermath.problems))
 
 
 if __name__ == "__main__":
