@@ -38,6 +38,7 @@ FLOORS: Final[dict[str, int]] = {
     "restarts of PostgreSQL": 30,
     "troubles of Redis": 120,
     "replies planted in Redis": 100,
+    "disks full in the middle of a write": 24,
     "checkouts": 400,
     "clock jumps, sqlite": 300,
     "clock jumps, postgresql": 300,
