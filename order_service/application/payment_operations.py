@@ -143,6 +143,9 @@ class PaymentOperations:
         except Refusal as refusal:
             return self._once.refused(work, command, order, refusal)
         order.require_nothing_pending()
+        if kind is OperationKind.CHARGE and work.inbox.holds(order.id):
+            # It has been paid directly, which an operation would only keep from being applied.
+            raise PaymentInProgress(order_id=order.id, operation=kind.value)
         self._payments.require_available()
         operation = PaymentOperation(
             id=new_id("op_"),

@@ -152,6 +152,9 @@ class Inbox(Protocol):
     def postpone(self, payment_id: str, *, problem: str, now: datetime) -> None:
         """Have a payment that was taken in vain wait; longer each time."""
 
+    def holds(self, order_id: str) -> bool:
+        """Say whether a payment of this order is not applied yet."""
+
     def make_due(self, order_id: str) -> None:
         """Have no payment of this order wait any longer."""
 

@@ -18,6 +18,10 @@ _paid: Final = sa.select(orders.c.payment_id, orders.c.id).where(
 )
 _unapplied: Final = payment_inbox.c.applied_at.is_(None)
 
+_holds: Final = sa.select(
+    sa.exists().where(payment_inbox.c.order_id == sa.bindparam("order_id"), _unapplied)
+)
+
 
 class StoredInbox:
     """The inbox, within one transaction."""
@@ -74,6 +78,10 @@ class StoredInbox:
         query = sa.select(payment_inbox.c.attempts).where(payment_inbox.c.payment_id == payment_id)
         attempts = self._connection.execute(query).scalar_one()
         self._update(payment_id, due_at=next_try(attempts, now), problem=problem)
+
+    def holds(self, order_id: str) -> bool:
+        """Say whether there is one of this order."""
+        return bool(self._connection.execute(_holds, {"order_id": order_id}).scalar_one())
 
     def make_due(self, order_id: str) -> None:
         """Make the payments of an order that wait due now, as if they were new."""

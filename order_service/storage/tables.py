@@ -157,6 +157,12 @@ payment_inbox: Final = sa.Table(
         postgresql_where=sa.text("applied_at IS NULL"),
         sqlite_where=sa.text("applied_at IS NULL"),
     ),
+    sa.Index(
+        "ix_payment_inbox_order_id",
+        "order_id",
+        postgresql_where=sa.text("applied_at IS NULL"),
+        sqlite_where=sa.text("applied_at IS NULL"),
+    ),
 )
 
 order_audit_entries: Final = sa.Table(

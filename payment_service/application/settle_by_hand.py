@@ -1,5 +1,6 @@
 """End a payment or refund on an operator's word, after the gateway was asked once more."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar, assert_never
@@ -59,7 +60,9 @@ class SettleByHand:
         record = self._store.transact(
             lambda work: self._take_payment(work, payment_id, verdict, deadline)
         )
-        answer = self._settlement.ask_about_payment(record, deadline)
+        answer = self._look_up(
+            record.payment, lambda: self._settlement.ask_about_payment(record, deadline)
+        )
         outcome, reason = _outcome(answer, verdict)
         payment = self._settlement.record_payment(record, outcome, by=by, reason=reason).payment
         _require_answer(payment_id, answer)
@@ -70,11 +73,18 @@ class SettleByHand:
         record, payment = self._store.transact(
             lambda work: self._take_refund(work, refund_id, verdict, deadline)
         )
-        answer = self._settlement.ask_about_refund(record, payment, deadline)
+        answer = self._look_up(
+            payment, lambda: self._settlement.ask_about_refund(record, payment, deadline)
+        )
         outcome, reason = _outcome(answer, verdict)
         refund = self._settlement.record_refund(record, outcome, by=by, reason=reason).refund
         _require_answer(refund_id, answer)
         return _settled(refund, answer, verdict)
+
+    def _look_up(self, payment: Payment, ask: Callable[[], Answer | NotFound]) -> Answer | NotFound:
+        if not self._settlement.is_of_this_gateway(payment):
+            return NotFound()  # nobody here can ask the one that knows
+        return ask()
 
     def _take_payment(
         self, work: Work, payment_id: str, verdict: Verdict, deadline: Deadline

@@ -112,6 +112,10 @@ class Settlement:
         except ConcurrentUpdate:
             return record
 
+    def is_of_this_gateway(self, payment: Payment) -> bool:
+        """Say whether the gateway that was asked for a payment is the one that is asked now."""
+        return payment.gateway == self._gateway.name
+
     def is_key_too_old(self, sent_first_at: datetime) -> bool:
         """Say whether the gateway may have forgotten a key: it is only looked up any more."""
         return self._clock.now() - sent_first_at > self._key_age_max
@@ -178,7 +182,7 @@ class Settlement:
         seconds = gateway_seconds(deadline)
         if seconds < GATEWAY_SECONDS_MIN:
             return Unknown()  # the caller's time went by while the intent was recorded
-        if payment.gateway != self._gateway.name:
+        if not self.is_of_this_gateway(payment):
             return Unknown()  # another one does not know the key, and would move the money again
         if self.is_key_too_old(sent_first_at):
             return look_up(seconds)

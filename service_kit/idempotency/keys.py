@@ -35,7 +35,13 @@ def idempotency_keys_table(metadata: sa.MetaData) -> sa.Table:
         # finds it: an index on what every call changes would cost every call.
         sa.Column("used_at", UtcDateTime, nullable=False),
         sa.Column("replied_at", UtcDateTime),
-        sa.Column("claimed_at", UtcDateTime, nullable=False),
+        # A version that does not know it gets it from the database.
+        sa.Column(
+            "claimed_at",
+            UtcDateTime,
+            nullable=False,
+            server_default=sa.func.current_timestamp(),
+        ),
         sa.CheckConstraint("(reply IS NULL) = (replied_at IS NULL)", name="reply_has_its_time"),
         sa.CheckConstraint("(reply IS NULL) = (reply_ok IS NULL)", name="reply_has_its_kind"),
         sa.Index("ix_idempotency_keys_claimed_at", "claimed_at"),
@@ -133,8 +139,15 @@ class IdempotencyKeys:
         names = self._connection.execute(oldest).all()
         if not names:
             return 0
-        named = sa.tuple_(columns.caller_role, columns.caller, columns.idempotency_key)
-        self._connection.execute(sa.delete(self._table).where(named.in_(names)))
+        # One by one: SQLite reads the whole table for a list of keys with several columns.
+        one = sa.delete(self._table).where(
+            columns.caller_role == sa.bindparam("role"),
+            columns.caller == sa.bindparam("owner"),
+            columns.idempotency_key == sa.bindparam("key"),
+        )
+        self._connection.execute(
+            one, [{"role": role, "owner": caller, "key": key} for role, caller, key in names]
+        )
         return len(names)
 
     def _has_expired(self, now: datetime) -> sa.ColumnElement[bool]:

@@ -19,8 +19,9 @@ from order_service.domain.state_machine import OrderStatus
 from order_service.storage.tables import payment_inbox
 from service_kit.database import Database
 from service_kit.ids import new_id
+from tests.builders import new_key
 from tests.integration.order_service.background import Background, open_background
-from tests.integration.order_service.desk import ABANDONED, Desk, ok, open_desk
+from tests.integration.order_service.desk import ABANDONED, Desk, ok, open_desk, refusal
 from tests.integration.order_service.scripted_payments import Crash
 from tests.integration.order_service.test_operations_left_behind import crash
 from tests.unit.order_service.builders import eur
@@ -105,22 +106,42 @@ class TestPaymentMadeDirectly:
         assert inbox(desk)[0].applied_at is not None
         assert desk.events(order) == ["order_created", "order_paid"]
 
-    def test_is_applied_soon_however_often_callers_try_to_pay_otherwise(
+    def test_that_was_in_the_way_of_an_operation_is_due_once_that_has_come_to_nothing(
         self, background: Background
     ) -> None:
         desk = background.desk
         order = desk.place()
         desk.payments.paid_directly(order)
-        background.read()
-        for _ in range(5):
-            # Each time it is met in the way of an operation, which comes to nothing then.
-            desk.payments.before_next(background.apply)
-            with pytest.raises(PaymentInProgress):
-                desk.pay(order)
-            desk.clock.move(timedelta(seconds=1))
+
+        def meet_it_in_vain() -> None:
+            background.read()
+            for _ in range(5):
+                assert background.apply()
+                desk.clock.move(timedelta(seconds=10))
+
+        desk.payments.before_next(meet_it_in_vain)
+        with pytest.raises(PaymentInProgress):
+            desk.pay(order)
 
         assert background.apply()
         assert desk.status(order) is OrderStatus.PAID
+
+    def test_is_kept_from_being_applied_by_no_caller_that_tries_again(
+        self, background: Background
+    ) -> None:
+        desk, key = background.desk, new_key()
+        order = desk.place()
+        desk.payments.paid_directly(order)
+        background.read()
+
+        for _ in range(3):
+            with pytest.raises(PaymentInProgress):
+                desk.pay(order, key=key)
+        assert desk.operations(order) == []
+        assert desk.payments.asked("charge") == []
+
+        assert background.apply()
+        refusal(desk.pay(order, key=key), "INVALID_TRANSITION")
 
     @pytest.mark.parametrize("wrong", NEVER_PAID.values(), ids=NEVER_PAID)
     def test_of_another_customer_or_amount_is_left_to_a_person(

@@ -10,8 +10,13 @@ from payment_service.application.settle_by_hand import NothingSettled, Settled, 
 from payment_service.application.settlement import ARRIVES_WITHIN
 from payment_service.domain.audit import Actor
 from service_kit import call
-from tests.integration.payment_service.background import KEY_AGE_MAX, Background
+from tests.integration.payment_service.background import (
+    KEY_AGE_MAX,
+    Background,
+    background_of,
+)
 from tests.integration.payment_service.desk import meanwhile
+from tests.integration.payment_service.scripted_gateway import ScriptedGateway
 from tests.integration.payment_service.test_ask_again import (
     FAILED,
     PENDING,
@@ -36,6 +41,36 @@ def settle(
     end = by_hand.refund if item_id.startswith("ref_") else by_hand.payment
     with call.background("settle", seconds=10) as deadline:
         return end(item_id, verdict, by=OLGA, deadline=deadline)
+
+
+def under_another_gateway(background: Background) -> Background:
+    """Give the service another gateway than the one that was asked first."""
+    gateway = ScriptedGateway()
+    gateway.name = "another"
+    return background_of(background.desk, gateway)
+
+
+@pytest.mark.requirement("FR-134")
+class TestWhatAnotherGatewayWasAsked:
+    @pytest.mark.parametrize("verdict", [SUCCEEDED_BY_HAND, FAILED_BY_HAND])
+    def test_payment_ends_as_the_operator_says(
+        self, background: Background, verdict: Verdict
+    ) -> None:
+        payment = pending_payment(background)
+        background.desk.clock.move(TOO_OLD)
+        other = under_another_gateway(background)
+
+        assert not settle(other, payment.id, verdict, answer=Unknown()).by_gateway
+        assert other.gateway.asked == []
+        assert status(background, payment) != PENDING
+
+    def test_refund_ends_as_the_operator_says(self, background: Background) -> None:
+        refund = pending_refund(background)
+        background.desk.clock.move(TOO_OLD)
+        other = under_another_gateway(background)
+
+        assert settle(other, refund.id, FAILED_BY_HAND, answer=Unknown()).status == "failed"
+        assert other.gateway.asked == []
 
 
 @pytest.mark.requirement("FR-134")
