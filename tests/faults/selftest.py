@@ -53,7 +53,13 @@ LAYERS: Final = (
     Layer("network", ("test_network.py",)),
     Layer(
         "stores",
-        ("test_postgres_errors.py", "test_redis_troubles.py", "test_sqlite_troubles.py"),
+        (
+            "test_postgres_errors.py",
+            "test_planted_replies.py",
+            "test_redis_troubles.py",
+            "test_sqlite_troubles.py",
+            "test_full_disk.py",
+        ),
         0.3,
     ),
     Layer("zombies", ("test_zombies.py",)),
