@@ -44,13 +44,15 @@ class Layer:
 
 
 LAYERS: Final = (
-    Layer("named kill points", ("test_named_points.py",)),
     Layer("races", ("test_races.py", "test_payment_races.py", "test_worker_races.py"), 0.1),
-    Layer("late requests", ("test_late_requests.py",)),
     Layer("stateful", ("test_stateful.py",), 0.2),
     Layer("clocks", ("test_clocks.py",)),
     Layer("deadlines", ("test_deadlines.py",)),
-    Layer("network", ("test_network.py",)),
+    Layer("late requests", ("test_late_requests.py",)),
+    Layer("named kills", ("test_named_points.py",)),
+    Layer("random kills", ("test_random_kills.py",), 0.5),
+    Layer("zombies", ("test_zombies.py",)),
+    Layer("network", ("test_network.py",), 0.3),
     Layer(
         "stores",
         (
@@ -58,12 +60,9 @@ LAYERS: Final = (
             "test_planted_replies.py",
             "test_redis_troubles.py",
             "test_sqlite_troubles.py",
-            "test_full_disk.py",
         ),
         0.3,
     ),
-    Layer("zombies", ("test_zombies.py",)),
-    Layer("random kills", ("test_random_kills.py", "test_postgres_restarts.py"), 0.5),
 )
 
 
