@@ -5,6 +5,8 @@ Each rule has a fixture of its name, in which a comment before a line says what 
 """
 
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -50,6 +52,16 @@ def found() -> tuple[Finding, ...]:
     return scan.findings
 
 
+def without_a_network() -> list[str]:
+    """Return what runs a command without a network; empty if nothing here can."""
+    alone = ["unshare", "--user", "--map-root-user", "--net"]
+    try:
+        can = subprocess.run([*alone, "true"], capture_output=True, check=False)
+    except FileNotFoundError:
+        return []
+    return alone if can.returncode == 0 else []
+
+
 def test_there_are_at_least_14_rules_and_each_has_a_fixture() -> None:
     assert len(NAMES) >= 14
     assert sorted(path.stem for path in FIXTURES.glob("*.py")) == NAMES
@@ -87,6 +99,24 @@ class TestTheScan:
         path = fixture_of("shell").relative_to(ROOT).as_posix()
         assert house_rules.main([path]) == 1
         assert f"{path}:7: critical: shell\n" in capsys.readouterr().out
+
+    @needs_semgrep
+    @pytest.mark.requirement("FR-373")
+    def test_needs_no_network(self) -> None:
+        alone = without_a_network()
+        if not alone:
+            pytest.skip("this system lets nobody have a network of their own")
+        path = fixture_of("shell").relative_to(ROOT).as_posix()
+        done = subprocess.run(
+            [*alone, sys.executable, "-m", "security.house_rules", path],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.stdout.endswith(f"{len(NAMES)} rules, 1 files, 4 findings\n")
+        assert done.stderr == ""
 
     def test_tells_which_files_it_has_not_looked_at(self) -> None:
         missing = unseen(["security", "tests/security"], frozenset({"security/__init__.py"}))
