@@ -5,12 +5,14 @@ which know more.
 """
 
 import re
+import tomllib
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psycopg
 import pytest
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -76,6 +78,17 @@ def locked(lock: str) -> dict[str, Version]:
     return {canonicalize_name(name): Version(text) for name, text in _LOCKED.findall(text)}
 
 
+def allowed() -> dict[str, Version]:
+    """Read the oldest versions that the services say they work with."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return {
+        canonicalize_name(requirement.name): Version(bound.version)
+        for requirement in map(Requirement, project["dependencies"])
+        for bound in requirement.specifier
+        if bound.operator in {">=", "==", "~="}
+    }
+
+
 @pytest.mark.requirement("FR-374")
 @pytest.mark.parametrize("floor", FLOORS, ids=str)
 class TestKnownVulnerability:
@@ -92,6 +105,11 @@ class TestKnownVulnerability:
         found = locked(lock).get(canonicalize_name(floor.package))
         assert found is None or found >= Version(floor.version), floor.what
 
+    def test_is_repaired_in_the_oldest_version_that_is_allowed(self, floor: Floor) -> None:
+        """Who installs the package without its lock gets at least that."""
+        oldest = allowed().get(canonicalize_name(floor.package))
+        assert oldest is None or oldest >= Version(floor.version), floor.what
+
 
 @pytest.mark.requirement("FR-374")
 def test_the_client_library_of_postgresql_that_psycopg_brings_is_repaired() -> None:
@@ -104,6 +122,7 @@ class TestTheLocks:
     def test_hold_what_the_floors_are_about(self) -> None:
         """A name that is spelled otherwise would pass unseen."""
         assert set(SERVED_BY) <= set(locked("requirements.lock"))
+        assert {"grpcio", "protobuf", "pyjwt", "sqlalchemy", "redis"} <= set(allowed())
         assert "cryptography" in locked("security/requirements.lock")
         assert "semgrep" in locked("security/requirements.lock")
 
