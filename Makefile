@@ -41,7 +41,7 @@ define install
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; fi; \
 	python -m uv pip install --quiet --compile-bytecode --python $(1)/bin/python --require-hashes -r $(2) || { \
 		echo "uv could not install; trying pip …"; \
-		env -u PIP_REQUIRE_HASHES "$$(command -v python)" -m pip --python $(1) install -qq --disable-pip-version-check --require-hashes -r $(2); }
+		env -u PIP_REQUIRE_HASHES "$$(command -v python)" -m pip --python $(1) install -qq --disable-pip-version-check --require-hashes --no-deps -r $(2); }
 endef
 
 # The .pth lines are relative to site-packages: a moved or copied checkout still finds itself.
