@@ -20,7 +20,7 @@ ARGS ?=
 # this checkout, which may contain a space.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-CODE := $(wildcard order_service payment_service service_kit tests specs deploy bench)
+CODE := $(wildcard order_service payment_service service_kit tests specs deploy bench security)
 RELEASED := proto/released/v1.binpb
 
 .PHONY: help
@@ -33,8 +33,17 @@ help: ## List the targets
 .PHONY: setup
 setup: .venv/.installed ## Make .venv from the lock file (instant when nothing changed)
 
+# Installs a lock file into an environment: $(call install,ENVIRONMENT,LOCK).
 # uv installs in a fraction of pip's time but does not read pip's configuration, so it is told pip's
 # index; where uv cannot install, pip does, with everything the user has configured for it.
+define install
+	@index=$$(python -m pip config list | sed -nE "s/^[^=]*\.index-url='(.*)'$$/\1/p" | tail -n 1); \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; fi; \
+	python -m uv pip install --quiet --compile-bytecode --python $(1)/bin/python --require-hashes -r $(2) || { \
+		echo "uv could not install; trying pip …"; \
+		env -u PIP_REQUIRE_HASHES "$$(command -v python)" -m pip --python $(1) install -qq --disable-pip-version-check --require-hashes --no-deps -r $(2); }
+endef
+
 # The .pth lines are relative to site-packages: a moved or copied checkout still finds itself.
 .venv/.installed: requirements.lock
 	@command -v "$(PYTHON)" >/dev/null || { echo "make setup: no '$(PYTHON)' found; Python 3.11 or newer is needed (make setup PYTHON=…)" >&2; exit 1; }
@@ -46,18 +55,16 @@ setup: .venv/.installed ## Make .venv from the lock file (instant when nothing c
 	rm -rf .venv; "$$python" -m venv .venv
 	@sed -n '/^uv==/,/[^\]$$/p' requirements.lock > .venv/uv.lock
 	@python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock
-	@index=$$(python -m pip config list | sed -nE "s/^[^=]*\.index-url='(.*)'$$/\1/p" | tail -n 1); \
-	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; fi; \
-	python -m uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes -r requirements.lock || { \
-		echo "uv could not install; trying pip …"; \
-		env -u PIP_REQUIRE_HASHES "$$(command -v python)" -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock; }
+	$(call install,.venv,requirements.lock)
 	@printf '%s\n' ../../../.. ../../../../generated > "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth"
 	@touch .venv/.installed
 
 .PHONY: lock
-lock: setup ## Resolve requirements.lock anew from pyproject.toml
+lock: setup ## Resolve both lock files anew from pyproject.toml
 	@python -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --group dev \
 		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	@python -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --group security \
+		--custom-compile-command "make lock" -o security/requirements.lock
 
 ##@ Contract
 
@@ -96,7 +103,7 @@ contract-release: setup ## Accept the contract as released (needs a CHANGELOG en
 ##@ Checks
 
 .PHONY: check
-check: lint types imports contract specs ## Everything that can be checked without running the product
+check: lint bandit types imports contract specs ## Everything that can be checked without running the product
 
 .PHONY: lint
 lint: setup ## Format and lint rules (ruff)
@@ -120,6 +127,36 @@ imports: setup ## Who may import whom (import-linter)
 .PHONY: specs
 specs: setup ## Every requirement of specs/ is named by a test
 	@python specs/check.py
+
+##@ Security
+
+# What looks at the rest has an environment of its own: semgrep and the product want different
+# versions of the same libraries.
+.venv-security/.installed: security/requirements.lock | setup
+	@echo "Setting up .venv-security …"
+	@python=$$(python -c 'import sys; print(sys._base_executable)'); \
+	rm -rf .venv-security; "$$python" -m venv --without-pip .venv-security
+	$(call install,.venv-security,security/requirements.lock)
+	@touch .venv-security/.installed
+
+.PHONY: bandit
+bandit: setup ## Holes that bandit knows, of medium severity or worse
+	@python -m bandit --quiet --configfile pyproject.toml --severity-level medium -r $(filter-out tests,$(CODE))
+
+.PHONY: security
+security: lint bandit .venv-security/.installed ## Look for holes: ruff's S rules, bandit, and our own rules for semgrep
+	@python -m bandit --quiet --configfile pyproject.toml --severity-level high -r tests
+	@python -m security.house_rules $(CODE)
+	@python -m pytest -q tests/security
+
+.PHONY: vulnerabilities
+vulnerabilities: .venv-security/.installed ## Ask the public databases what is known of every locked version (needs the internet)
+	@for lock in requirements.lock security/requirements.lock; do \
+		.venv-security/bin/python -m pip_audit --strict --disable-pip --require-hashes -r "$$lock"; done
+
+.PHONY: sbom
+sbom: .venv-security/.installed ## Write what the services are made of into build/sbom.json (CycloneDX)
+	@python -m security.sbom
 
 ##@ Tests
 
@@ -166,5 +203,5 @@ readme: setup ## Run the README's commands and write their output into it
 
 .PHONY: clean
 clean: ## Remove the environment, the local data and every cache
-	@rm -rf .venv .data .coverage .coverage.* htmlcov build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-security .data .coverage .coverage.* htmlcov build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

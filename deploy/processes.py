@@ -122,6 +122,7 @@ class ServiceProcess:
     def wait_until_serving(self, timeout_seconds: float = START_SECONDS) -> None:
         """Wait for its health to be SERVING. Raises NotServing."""
         deadline = time.monotonic() + timeout_seconds
+        # nosemgrep: plaintext-channel - to a process of this machine
         with grpc.insecure_channel(self.address, options=CHANNEL_OPTIONS) as channel:
             # The types of this package do not name its methods.
             stub: Any = health_pb2_grpc.HealthStub(channel)
@@ -272,6 +273,7 @@ def free_ports(count: int) -> list[int]:
     They lie below those that systems give to outgoing connections, so that none of the many
     that are opened meanwhile takes one.
     """
+    # nosemgrep: guessable-randomness - it only keeps apart those who look at the same time
     candidates = random.sample(range(20_000, 32_000), 1_000)
     return list(itertools.islice(filter(_is_free, candidates), count))
 

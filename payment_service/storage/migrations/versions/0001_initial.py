@@ -218,8 +218,8 @@ def upgrade() -> None:
     for rule in _RULES:
         op.execute(_trigger(op.get_bind().dialect.name, *rule))
     if op.get_bind().dialect.name == "sqlite":
-        for table, key in _KEYS:
-            op.execute(_never_replaced(table, key))
+        for table, there_already in _REPLACED.items():
+            op.execute(_never_replaced(table, there_already))
 
 
 # What a payment and a refund are from their first moment on, and what they ended with.
@@ -299,12 +299,17 @@ _REFUSE = """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN RAISE EXCEPTION '%: %', TG_TABLE_NAME, TG_NAME; END $$"""
 
 
-_KEYS = (("payments", "id"), ("refunds", "id"), ("payment_audit_entries", "sequence"))
+# SQLite's INSERT OR REPLACE deletes what is in its way without firing DELETE's triggers.
+_REPLACED = {
+    "payments": "EXISTS (SELECT 1 FROM payments WHERE id = NEW.id)",
+    "refunds": "EXISTS (SELECT 1 FROM refunds WHERE id = NEW.id)",
+    "payment_audit_entries": (
+        "EXISTS (SELECT 1 FROM payment_audit_entries WHERE sequence = NEW.sequence)"
+    ),
+}
 
 
-def _never_replaced(table: str, key: str) -> str:
-    # SQLite's INSERT OR REPLACE deletes what is in its way without firing DELETE's triggers.
-    there_already = f"EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})"  # noqa: S608 - ours
+def _never_replaced(table: str, there_already: str) -> str:
     return _trigger("sqlite", f"{table}_are_never_replaced", "INSERT", table, there_already)
 
 

@@ -1,0 +1,60 @@
+"""The contract has no message that a few bytes can make arbitrarily deep or wide."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from google.protobuf import descriptor_pool, struct_pb2
+from google.protobuf.descriptor import FieldDescriptor
+
+from tests.system.every_rpc import CONTRACTS
+
+# What may hold a message of any type, or any tree of values.
+OPEN_ENDED = {"google.protobuf.Any", "google.protobuf.Struct", "google.protobuf.Value"}
+MESSAGES = (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_GROUP)
+
+
+def requests() -> list[Any]:
+    """Describe the request of every RPC."""
+    pool = descriptor_pool.Default()
+    methods = [contract.method.strip("/").replace("/", ".") for contract in CONTRACTS]
+    return [pool.FindMethodByName(method).input_type for method in methods]
+
+
+def within(message: Any) -> Iterator[Any]:
+    """Describe the messages that a message's fields may hold."""
+    return (field.message_type for field in message.fields if field.type in MESSAGES)
+
+
+def loops(message: Any, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """List the ways from a message back into itself."""
+    way = (*above, message.full_name)
+    if message.full_name in above:
+        return [way]
+    return [loop for below in within(message) for loop in loops(below, way)]
+
+
+def names(message: Any, known: frozenset[str] = frozenset()) -> set[str]:
+    """Name a message and all that it may hold."""
+    if message.full_name in known:
+        return set()
+    known |= {message.full_name}
+    return {message.full_name}.union(*(names(below, known) for below in within(message)))
+
+
+@pytest.mark.requirement("FR-379")
+class TestARequest:
+    @pytest.mark.parametrize("message", requests(), ids=lambda message: message.name)
+    def test_threat_21_holds_no_message_of_its_own_kind(self, message: Any) -> None:
+        assert loops(message) == []
+
+    @pytest.mark.parametrize("message", requests(), ids=lambda message: message.name)
+    def test_threat_21_holds_nothing_of_any_kind(self, message: Any) -> None:
+        assert not names(message) & OPEN_ENDED
+
+
+@pytest.mark.requirement("FR-379")
+def test_a_message_that_holds_its_own_kind_would_be_found() -> None:
+    value = struct_pb2.Value.DESCRIPTOR
+    assert loops(value)
+    assert names(value) & OPEN_ENDED == {"google.protobuf.Struct", "google.protobuf.Value"}
