@@ -52,10 +52,10 @@ class PortTaken(CannotListen):
 
 
 class NotLoopback(CannotListen):
-    """The address is reachable from other machines and callers prove no identity."""
+    """The address is reachable from other machines and nothing encrypts what they send."""
 
     def __init__(self, *, address: str) -> None:
-        problem = "it is not a loopback address; --insecure allows it"
+        problem = "it is not a loopback address; without TLS only --insecure allows it"
         super().__init__(address=address, problem=problem)
 
 
@@ -71,7 +71,8 @@ class Server:
     """Serves, tells its health, and drains.
 
     `ping` returns if the database answers and raises if it does not. `workers` run while it
-    serves. The drain ends `streams` at once. `metrics` are told from before the first call until
+    serves. The drain ends `streams` at once. Without `credentials` it serves in plaintext, beyond
+    loopback only if `insecure`. `metrics` are told from before the first call until
     after the last one. `closers` run last, after whatever may need what they close.
     """
 
@@ -89,15 +90,17 @@ class Server:
         closers: Sequence[Callable[[], None]] = (),
         threads: int = 64,
         drain_seconds: float = 10.0,
+        credentials: grpc.ServerCredentials | None = None,
         insecure: bool = False,
         reflection: bool = True,
         max_connection_age_seconds: int = 30 * 60,
     ) -> None:
-        if not insecure and not is_loopback(host):
+        if not insecure and credentials is None and not is_loopback(host):
             raise NotLoopback(address=_joined(host, port))
         # grpc is content with either address of localhost; the other may be somebody else's.
         self._host = "127.0.0.1" if host == "localhost" else host
         self.port = port
+        self._credentials = credentials
         self.workers = workers or Workers([])
         self._streams = streams or Streams(limit=0)
         self._metrics = metrics
@@ -141,6 +144,7 @@ class Server:
             address=self.address,
             pid=os.getpid(),
             metrics=self.metrics_address or "off",
+            tls=self._credentials is not None,
         )
 
     def stop(self) -> None:
@@ -174,7 +178,10 @@ class Server:
 
     def _listen(self) -> None:
         try:
-            self.port = self._server.add_insecure_port(self.address)
+            if self._credentials is None:
+                self.port = self._server.add_insecure_port(self.address)
+            else:
+                self.port = self._server.add_secure_port(self.address, self._credentials)
         except RuntimeError:
             # grpc does not say why; trying once more does.
             raise _cannot_listen(self._host, self.port) from None
