@@ -34,8 +34,8 @@ CLIENTS: Final = {
 _SERVERS: Final = ("order-service", "payment-service")
 
 
-def make(folder: Path) -> None:
-    """Make the folder's certificates, keys and settings anew."""
+def make(folder: Path) -> Authority:
+    """Make the folder's certificates, keys and settings anew; return who signed them."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority, issuer = Authority(), TokenIssuer()
     for name in sorted({*_SERVERS, *CLIENTS}):
@@ -51,6 +51,7 @@ def make(folder: Path) -> None:
     _write(folder / KEY_SET, issuer.key_set().encode())
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables(folder).items()]
     _write(folder / SETTINGS, "".join(lines).encode())
+    return authority
 
 
 def variables(folder: Path) -> dict[str, str]:
