@@ -44,9 +44,11 @@ class SecureCheckout(Checkout):
 
 
 @contextmanager
-def running_secure_checkout(folder: Path, **settings: Any) -> Iterator[SecureCheckout]:
-    """Run both services with the credentials of a new keyring; else as `running_checkout`."""
-    keyring = Keyring(folder / "credentials")
+def running_secure_checkout(
+    folder: Path, keyring: Keyring | None = None, **settings: Any
+) -> Iterator[SecureCheckout]:
+    """Run both services with the credentials of a keyring; else as `running_checkout`."""
+    keyring = keyring or Keyring(folder / "credentials")
     settings = {**keyring.settings(), **settings}
     with running_checkout(folder, kind=SecureCheckout, **settings) as checkout:
         assert isinstance(checkout, SecureCheckout)
