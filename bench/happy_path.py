@@ -24,8 +24,8 @@ import grpc
 
 from checkout.money.v1.money_pb2 import Money
 from checkout.order.v1 import order_pb2, order_service_pb2, order_service_pb2_grpc
+from deploy.connections import CHANNEL_OPTIONS
 from deploy.processes import (
-    CHANNEL_OPTIONS,
     ROOT,
     free_ports,
     without_settings,

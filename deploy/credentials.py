@@ -22,6 +22,8 @@ CA: Final = "ca.pem"
 SIGNING_KEY: Final = "tokens.key"
 KEY_SET: Final = "tokens.jwks.json"
 SETTINGS: Final = "settings.env"
+# What a client at the edge connects with: the CA, its key, its certificate.
+EDGE_FILES: Final = (CA, "edge.key", "edge.pem")
 
 _URIS: Final = "spiffe://checkout.example/"
 # Certificates of clients, and whom each stands for. Through the edge come customers and people,
