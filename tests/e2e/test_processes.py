@@ -41,7 +41,7 @@ class TestSettings:
         for variable in mistakes:
             assert re.search(rf"^{variable}: ", done.stderr, re.MULTILINE), variable
         assert f"did you mean {prefix}_THREADS?" in done.stderr
-        assert "--insecure" in done.stderr
+        assert f"set {prefix}_TLS_CERT_FILE" in done.stderr
         assert "sesame" not in done.stderr
         assert "too short" not in done.stderr
         assert "Traceback" not in done.stderr
