@@ -152,6 +152,10 @@ faults-selftest: setup ## Plant bugs in copies of the source, and see which part
 bench-happy-path: setup ## What a call costs now, beside an earlier commit: AGAINST=COMMIT
 	@python -m bench.happy_path --against $(or $(AGAINST),HEAD)
 
+.PHONY: bench-credentials
+bench-credentials: setup ## What a call costs with credentials, beside one without
+	@python -m bench.credentials $(ARGS)
+
 ##@ Running
 
 .PHONY: demo

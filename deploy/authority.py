@@ -11,7 +11,10 @@ import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -87,17 +90,22 @@ class TokenIssuer:
         found = load_pem_private_key(key, password=None) if key else Ed25519PrivateKey.generate()
         assert isinstance(found, Ed25519PrivateKey)
         self._key = found
-        self._kid = kid
+        self.kid = kid
 
     @property
     def key(self) -> bytes:
         """The private key, as the bytes of a PEM file."""
         return _pem(self._key)
 
+    @property
+    def public_key(self) -> Ed25519PublicKey:
+        """What verifies its tokens."""
+        return self._key.public_key()
+
     def key_set(self) -> str:
         """Return the JSON Web Key Set of the public key."""
-        public = jwt.algorithms.OKPAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
-        entry = {**public, "kid": self._kid, "use": "sig", "alg": "EdDSA"}
+        public = jwt.algorithms.OKPAlgorithm.to_jwk(self.public_key, as_dict=True)
+        entry = {**public, "kid": self.kid, "use": "sig", "alg": "EdDSA"}
         return json.dumps({"keys": [entry]}, indent=2) + "\n"
 
     def token(self, role: str, actor: str, *, minutes: float = TOKEN_MINUTES, **claims: Any) -> str:
@@ -113,7 +121,7 @@ class TokenIssuer:
             "exp": now + timedelta(minutes=minutes),
         }
         return jwt.encode(
-            {**usual, **claims}, self._key, algorithm="EdDSA", headers={"kid": self._kid}
+            {**usual, **claims}, self._key, algorithm="EdDSA", headers={"kid": self.kid}
         )
 
 

@@ -1,7 +1,9 @@
 """Signed tokens: JSON Web Tokens (RFC 7519) that say who calls, checked as RFC 8725 advises."""
 
+import math
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, NoReturn
 
 import jwt
 
@@ -15,6 +17,7 @@ LEEWAY_SECONDS: Final = 30
 # More than any honest token has; less than what gRPC lets metadata be.
 CHARACTERS_MAX: Final = 8 * 1024
 ROLE_CLAIM: Final = "role"
+_TOKENS_KEPT: Final = 1024
 # The year 10000.
 _TIME_MAX: Final = 253_402_300_800
 
@@ -31,11 +34,18 @@ class TokenRefused(Exception):
     """A token proves nothing. The sentence is for the log and shows none of it."""
 
 
+class _Verified(NamedTuple):
+    principal: Principal
+    begins: float
+    ends: float
+
+
 class TokenVerifier:
     """Verifies tokens by pinned keys.
 
     The key says which algorithm it is for; the token's own word for it is only compared. `kid`
-    is looked up and used for nothing else.
+    is looked up and used for nothing else. A token that was verified before is only asked
+    whether it is in time: the keys stay the same, and a signature costs more than many a call.
     """
 
     def __init__(
@@ -45,17 +55,28 @@ class TokenVerifier:
         self._issuer = issuer
         self._audience = audience
         self._clock = clock
+        # Of one that is refused nothing is kept.
+        self._verified = lru_cache(_TOKENS_KEPT)(self._verify)
 
     def verify(self, token: str) -> Principal:
         """Return the principal that the token names: `sub` in its `role`. Raises TokenRefused."""
         if len(token) > CHARACTERS_MAX:
             _refuse("is too long")
+        found = self._verified(token)
+        now = self._clock.now().timestamp()
+        if not now < found.ends + LEEWAY_SECONDS:
+            _refuse("is expired")
+        if not now >= found.begins - LEEWAY_SECONDS:
+            _refuse("is not valid yet")
+        return found.principal
+
+    def _verify(self, token: str) -> _Verified:
         try:
             claims = self._claims(token)
         except (jwt.PyJWTError, RecursionError, ValueError) as error:
             raise TokenRefused(type(error).__name__) from None
-        self._require_in_time(claims)
-        return _principal(claims)
+        begins = _time(claims, "nbf") if "nbf" in claims else -math.inf
+        return _Verified(_principal(claims), begins, _time(claims, "exp"))
 
     def _claims(self, token: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)
@@ -71,13 +92,6 @@ class TokenVerifier:
             audience=self._audience,
             options=_OPTIONS,
         )
-
-    def _require_in_time(self, claims: Mapping[str, Any]) -> None:
-        now = self._clock.now().timestamp()
-        if not now < _time(claims, "exp") + LEEWAY_SECONDS:
-            _refuse("is expired")
-        if "nbf" in claims and not now >= _time(claims, "nbf") - LEEWAY_SECONDS:
-            _refuse("is not valid yet")
 
 
 def _time(claims: Mapping[str, Any], name: str) -> float:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from service_kit.call import Principal
 from service_kit.credentials.token_keys import TokenKey
 from service_kit.credentials.tokens import CHARACTERS_MAX, TokenRefused, TokenVerifier
+from tests.clock import StandingClock
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 ISSUER, AUDIENCE = "https://issuer.example", "order-service"
@@ -120,6 +121,35 @@ class TestATokenThatIsRight:
     def test_may_be_the_order_services(self) -> None:
         token = signed(role="order_service", sub="order-service")
         assert verify(token) == Principal(role="order_service", id="order-service")
+
+
+@pytest.mark.requirement("FR-304")
+class TestATokenThatWasVerifiedBefore:
+    def test_threat_03_is_no_longer_right_once_its_time_is_over(self) -> None:
+        clock = StandingClock()
+        verifier = TokenVerifier(KEYS, issuer=ISSUER, audience=AUDIENCE, clock=clock)
+        now = clock.now()
+        token = signed(nbf=now, exp=now + timedelta(minutes=5))
+        assert verifier.verify(token) == verifier.verify(token)
+        clock.move(timedelta(minutes=5, seconds=30))
+        with pytest.raises(TokenRefused, match="expired"):
+            verifier.verify(token)
+        clock.move(-timedelta(minutes=6, seconds=1))
+        with pytest.raises(TokenRefused, match="not valid yet"):
+            verifier.verify(token)
+
+    def test_threat_03_helps_no_other(self) -> None:
+        verifier = TokenVerifier(KEYS, issuer=ISSUER, audience=AUDIENCE, clock=Noon())
+        good = signed()
+        verifier.verify(good)
+        head, _, signature = good.split(".")
+        _, claims, _ = signed(role="operations").split(".")
+        for token in (f"{head}.{claims}.{signature}", good[:-2], f"{good}x"):
+            with pytest.raises(TokenRefused):
+                verifier.verify(token)
+            with pytest.raises(TokenRefused):
+                verifier.verify(token)
+        assert verifier.verify(good).role == "customer"
 
 
 WRONG: dict[str, Callable[[], str]] = {
