@@ -8,9 +8,8 @@ import grpc
 
 from service_kit.clock import Clock
 from service_kit.credentials.callers import Callers, ClaimedCallers, ProvenCallers
-from service_kit.credentials.clients import ClientsUnusable, parse_clients
+from service_kit.credentials.clients import parse_clients
 from service_kit.credentials.files import (
-    FileUnusable,
     belong_together,
     read_certificates,
     read_private_key,
@@ -88,7 +87,7 @@ def server_credentials(settings: CredentialSettings) -> grpc.ServerCredentials |
 
 
 def contradictions(settings: CredentialSettings) -> Iterator[str]:
-    """List what does not go together, one sentence each."""
+    """List what does not go together, one sentence each. Each by itself is right by then."""
     name = settings.variable
     yield from key_mistakes(
         cert_file=settings.tls_cert_file,
@@ -117,7 +116,8 @@ def contradictions(settings: CredentialSettings) -> Iterator[str]:
             f"{name('token_keys_file')} and {name('token_issuer')}: only one is set; a token must"
             " be signed by one of the keys and name the issuer"
         )
-    if settings.token_keys_file is None and _brings_tokens(settings):
+    some_bring_tokens = parse_clients(settings.tls_clients).some_bring_tokens
+    if settings.token_keys_file is None and some_bring_tokens:
         yield (
             f"{name('tls_clients')}: has clients that bring tokens, but none are taken; also set"
             f" {name('token_keys_file')}"
@@ -127,19 +127,9 @@ def contradictions(settings: CredentialSettings) -> Iterator[str]:
 def key_mistakes(
     *, cert_file: Path | None, key_file: Path | None, cert: str, key: str
 ) -> Iterator[str]:
-    """List what is wrong with a certificate and its key together. Files are readable by then."""
+    """List what is wrong with a certificate and its key together."""
     if (cert_file is None) != (key_file is None):
         yield f"{cert} and {key}: only one is set; a certificate is of no use without its key"
     elif cert_file is not None and key_file is not None:
-        try:
-            if not belong_together(key_file, cert_file):
-                yield f"{cert} and {key}: the key is not the certificate's"
-        except FileUnusable as error:
-            yield f"{cert} and {key}: {error}"
-
-
-def _brings_tokens(settings: CredentialSettings) -> bool:
-    try:
-        return parse_clients(settings.tls_clients).some_bring_tokens
-    except ClientsUnusable:
-        return False
+        if not belong_together(key_file, cert_file):
+            yield f"{cert} and {key}: the key is not the certificate's"
