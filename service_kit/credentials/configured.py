@@ -130,6 +130,5 @@ def key_mistakes(
     """List what is wrong with a certificate and its key together."""
     if (cert_file is None) != (key_file is None):
         yield f"{cert} and {key}: only one is set; a certificate is of no use without its key"
-    elif cert_file is not None and key_file is not None:
-        if not belong_together(key_file, cert_file):
-            yield f"{cert} and {key}: the key is not the certificate's"
+    elif cert_file and key_file and not belong_together(key_file, cert_file):
+        yield f"{cert} and {key}: the key is not the certificate's"
