@@ -69,7 +69,7 @@ class TestTheDemo:
                 with grpc.insecure_channel(process.address) as channel:
                     check: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
                     with pytest.raises(grpc.RpcError) as refused:
-                        check(b"", timeout=5)
+                        check(b"", timeout=20)
                     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         finally:
             pair.stop()

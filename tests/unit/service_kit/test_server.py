@@ -109,7 +109,7 @@ class TestStart:
         server = a_server(host=EVERYWHERE, credentials=credentials)
         with capture_logs() as log, serving(server) as plaintext:
             with pytest.raises(grpc.RpcError) as refused:
-                get_order(plaintext)(order("ord_1"), timeout=5)
+                get_order(plaintext)(order("ord_1"), timeout=20)
             assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
             trusting = grpc.ssl_channel_credentials(authority.certificate)
             address = f"127.0.0.1:{server.port}"
