@@ -44,6 +44,7 @@ class Layer:
 
 
 LAYERS: Final = (
+    Layer("open transactions", ("test_open_transactions.py",)),
     Layer("races", ("test_races.py", "test_payment_races.py", "test_worker_races.py"), 0.1),
     Layer("stateful", ("test_stateful.py",), 0.2),
     Layer("clocks", ("test_clocks.py",)),
