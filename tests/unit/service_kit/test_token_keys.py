@@ -88,8 +88,8 @@ class TestAKeySet:
     def test_must_not_hold(self, file: Path, entry: dict[str, Any], problem: str) -> None:
         with pytest.raises(FileUnusable, match=problem) as refused:
             read_token_keys(write(file, RSA_ENTRY | {"kid": "fine"}, entry))
-        for value in (entry.get("d"), entry.get("k"), entry.get("x")):
-            assert str(value) not in str(refused.value)
+        for secret in filter(None, (entry.get("d"), entry.get("k"))):
+            assert secret not in str(refused.value)
 
     def test_must_not_give_two_keys_the_same_id(self, file: Path) -> None:
         with pytest.raises(FileUnusable, match="same kid"):
