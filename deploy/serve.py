@@ -16,6 +16,7 @@ import payment_service.config
 from deploy import credentials
 from deploy.connections import Connections, Plain, Secured
 from deploy.processes import ROOT, NotServing, ServiceProcess, free_ports
+from service_kit.server import wait_for
 from service_kit.settings import ServiceSettings, SettingsError, load
 
 _ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only looked up
@@ -120,7 +121,7 @@ def _keep(processes: list[ServiceProcess]) -> int:
             if process.metrics:
                 print(f"{'':<16} metrics at {process.metrics}", flush=True)
         print("Ctrl-C ends both.", flush=True)
-        ended = events.get()
+        ended = wait_for(events)
     except NotServing as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -7,9 +7,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Final, Protocol
+from queue import Empty, SimpleQueue
+from typing import Final, Protocol, TypeVar
 
 import grpc
 
@@ -23,12 +24,16 @@ from service_kit.settings import is_loopback
 from service_kit.streams import Streams
 from service_kit.workers import Workers
 
+T = TypeVar("T")
+
 _MILLISECONDS: Final = 1000
 # How long a connection that is due to close waits for its calls: as long as the longest call.
 _CONNECTION_GRACE_SECONDS: Final = 30
 # How long after the last call its reply may be on the way.
 _LINGER_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.1
+# How late a signal may be noticed that did not interrupt the wait for it.
+_SIGNAL_SECONDS: Final = 1.0
 # What cancelled calls get after the drain to leave the server.
 _CANCELLED_SECONDS: Final = 5
 
@@ -206,6 +211,17 @@ class Runs(Protocol):
         """End, also when it has begun only half."""
 
 
+def wait_for(queue: "SimpleQueue[T]") -> T:
+    """Return what a signal's handler, or a thread, puts into the queue. For the main thread only.
+
+    A signal that comes just before the wait, or to another thread, does not end it: its handler
+    runs only once the main thread does something. So it does, every now and then.
+    """
+    while True:
+        with suppress(Empty):
+            return queue.get(timeout=_SIGNAL_SECONDS)
+
+
 def run_until_signal(app: Runs) -> None:
     """Start the app, wait for SIGTERM or SIGINT, stop it. For the main thread only."""
     # A handler runs between any two instructions of this thread: only a queue whose `put` may
@@ -218,7 +234,7 @@ def run_until_signal(app: Runs) -> None:
     try:
         try:
             app.start()
-            signals.get()
+            wait_for(signals)
         finally:
             app.stop()
     finally:

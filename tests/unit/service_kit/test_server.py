@@ -240,6 +240,25 @@ class TestRunUntilSignal:
         assert app.told == ["start", "stop"]
         assert signal.getsignal(number) is before
 
+    @pytest.mark.requirement("FR-128")
+    def test_stops_for_a_signal_that_does_not_interrupt_its_wait(self) -> None:
+        """As one that comes just before the wait, or that the kernel gives to another thread."""
+
+        def elsewhere() -> None:
+            time.sleep(0.2)
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+        app = App(on_start=threading.Thread(target=elsewhere).start)
+        # Were it lost, the next one would end the wait all the same, much too late.
+        late = threading.Timer(10, os.kill, [os.getpid(), signal.SIGTERM])
+        late.start()
+        began = time.monotonic()
+        try:
+            run_until_signal(app)
+        finally:
+            late.cancel()
+        assert time.monotonic() - began < 9
+
     def test_stops_what_has_started_only_half(self) -> None:
         def fail() -> None:
             raise PortTaken(address="127.0.0.1:1")
