@@ -13,6 +13,8 @@ PYTHON ?= python3
 JOBS ?= logical
 # How long make soak goes on.
 MINUTES ?=
+# Anything: with certificates and tokens.
+SECURE ?=
 # Given to pytest to run a part of the tests, which is not measured: make test ARGS="-k refund"
 ARGS ?=
 
@@ -187,15 +189,23 @@ faults-selftest: setup ## Plant bugs in copies of the source, and see which part
 bench-happy-path: setup ## What a call costs now, beside an earlier commit: AGAINST=COMMIT
 	@python -m bench.happy_path --against $(or $(AGAINST),HEAD)
 
+.PHONY: bench-credentials
+bench-credentials: setup ## What a call costs with credentials, beside one without
+	@python -m bench.credentials $(ARGS)
+
 ##@ Running
 
 .PHONY: demo
-demo: setup ## Watch a checkout: both services start, every step is shown
-	@python deploy/demo.py
+demo: setup ## Watch a checkout: both services start, every step is shown; SECURE=1: mTLS and tokens
+	@python deploy/demo.py $(if $(SECURE),--secured)
 
 .PHONY: serve
-serve: setup ## Keep both services running on 127.0.0.1:50051 and 127.0.0.1:50052
-	@exec python deploy/serve.py
+serve: setup ## Keep both services running on 127.0.0.1:50051 and 127.0.0.1:50052; SECURE=1 as make certs says
+	@exec python deploy/serve.py $(if $(SECURE),--secured)
+
+.PHONY: certs
+certs: setup ## Make throw-away certificates and keys in .data/credentials, to try SECURE=1
+	@python -m deploy.credentials certs
 
 .PHONY: readme
 readme: setup ## Run the README's commands and write their output into it

@@ -24,8 +24,8 @@ import grpc
 
 from checkout.money.v1.money_pb2 import Money
 from checkout.order.v1 import order_pb2, order_service_pb2, order_service_pb2_grpc
+from deploy.connections import CHANNEL_OPTIONS
 from deploy.processes import (
-    CHANNEL_OPTIONS,
     ROOT,
     free_ports,
     without_settings,
@@ -109,7 +109,7 @@ class Version:
         }
 
     def _processor_seconds(self) -> float:
-        return sum(map(_processor_seconds, (process.pid for process in self._processes)))
+        return sum(map(processor_seconds, (process.pid for process in self._processes)))
 
     def _place(self) -> None:
         request = order_service_pb2.CreateOrderRequest(
@@ -159,7 +159,8 @@ def _environment(source: Path, folder: Path, order_port: int, payment_port: int)
     }
 
 
-def _processor_seconds(pid: int) -> float:
+def processor_seconds(pid: int) -> float:
+    """Return how much processor time a process has used, in seconds."""
     # After the name, which may contain anything: fields 14 and 15 of proc(5).
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS

@@ -24,16 +24,19 @@ _PAUSE_SECONDS: Final = 0.1
 _DETAIL_FILES: Final = (error_details_pb2, checkout_error_details_pb2)
 
 
+Metadata = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True)
 class Caller:
-    """Who calls: the metadata of every call."""
+    """Who calls."""
 
     role: str
     id: str
 
     @property
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The caller as the services read it."""
+    def metadata(self) -> Metadata:
+        """The caller as services without credentials read it."""
         return (("x-actor-role", self.role), ("x-actor-id", self.id))
 
 
@@ -101,8 +104,8 @@ class Refused(Exception):
 
 
 # Generic in its stubs only.
-def call(rpc: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, caller: Caller) -> Answer[R]:
-    """Send the request as the caller, for some seconds again while the answer does not last.
+def call(rpc: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, metadata: Metadata) -> Answer[R]:
+    """Send the request, for some seconds again while the answer does not last.
 
     The contract says so, and the idempotency key makes it safe: a service that has just started
     may not have found the other one yet, or may still believe that an earlier call is running.
@@ -111,9 +114,7 @@ def call(rpc: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, caller: Caller) 
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            response, done = rpc.with_call(
-                request, metadata=caller.metadata, timeout=_TIMEOUT_SECONDS
-            )
+            response, done = rpc.with_call(request, metadata=metadata, timeout=_TIMEOUT_SECONDS)
         except grpc.RpcError as error:
             refused = Refused(error)
             if not refused.is_passing or time.monotonic() > deadline:

@@ -18,6 +18,9 @@ from typing import Any, BinaryIO, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from deploy import credentials
+from deploy.connections import Connections, Plain, Secured
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 MODULES: Final = ("order_service", "payment_service")
 START_SECONDS: Final = 30.0
@@ -27,15 +30,6 @@ STOP_SECONDS: Final = 15.0
 _SETTINGS_PREFIXES: Final = ("ORDER_SERVICE_", "PAYMENT_SERVICE_", "CHECKOUT_")
 _POLL_SECONDS: Final = 0.05
 _LOG_LINES: Final = 20
-
-# A service that is still starting refuses connections: ask again at once, not after the second
-# that grpc waits by default. Loopback is never reached through a proxy.
-CHANNEL_OPTIONS: Final = (
-    ("grpc.initial_reconnect_backoff_ms", 20),
-    ("grpc.min_reconnect_backoff_ms", 20),
-    ("grpc.max_reconnect_backoff_ms", 100),
-    ("grpc.enable_http_proxy", 0),
-)
 
 
 class NotServing(Exception):
@@ -52,6 +46,7 @@ class ServiceProcess:
 
     `variables` is its whole environment. Its output is added to the file `log`, or goes where
     this process's output goes. `metrics` is where Prometheus reads, if that is known.
+    `connections` reaches it.
     """
 
     def __init__(
@@ -62,10 +57,12 @@ class ServiceProcess:
         variables: Mapping[str, str],
         log: Path | None = None,
         metrics: str = "",
+        connections: Connections | None = None,
     ) -> None:
         self.module = module
         self.address = address
         self.metrics = metrics
+        self._connections = connections or Plain()
         self._variables = dict(variables)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -122,8 +119,7 @@ class ServiceProcess:
     def wait_until_serving(self, timeout_seconds: float = START_SECONDS) -> None:
         """Wait for its health to be SERVING. Raises NotServing."""
         deadline = time.monotonic() + timeout_seconds
-        # nosemgrep: plaintext-channel - to a process of this machine
-        with grpc.insecure_channel(self.address, options=CHANNEL_OPTIONS) as channel:
+        with self._connections.channel(self.address) as channel:
             # The types of this package do not name its methods.
             stub: Any = health_pb2_grpc.HealthStub(channel)
             while time.monotonic() < deadline:
@@ -177,11 +173,18 @@ class ServiceProcess:
 class Pair:
     """Both services over one data folder, the order service calling the payment service."""
 
-    def __init__(self, folder: Path, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, variables: Mapping[str, str] | None = None, *, secured: bool = False
+    ) -> None:
         """Choose their ports; `variables` are settings for both, besides the folder's.
 
-        Of this process's own environment they get all that is not a setting of theirs.
+        Of this process's own environment they get all that is not a setting of theirs. Secured,
+        they get new credentials, in the folder too.
         """
+        self.connections: Connections = Plain()
+        if secured:
+            credentials.make(folder / "credentials")
+            self.connections = Secured(folder / "credentials")
         order_port, payment_port = free_ports(2)
         environment = {
             **without_settings(os.environ),
@@ -194,6 +197,7 @@ class Pair:
             # Any free one: the log tells which.
             "ORDER_SERVICE_METRICS_PORT": "0",
             "PAYMENT_SERVICE_METRICS_PORT": "0",
+            **self.connections.variables,
             **(variables or {}),
         }
         self.ledger = folder / "gateway.db"
@@ -203,6 +207,7 @@ class Pair:
                 address=f"127.0.0.1:{port}",
                 variables=environment,
                 log=folder / f"{module}.log",
+                connections=self.connections,
             )
             for module, port in zip(MODULES, (order_port, payment_port), strict=True)
         )
@@ -227,10 +232,10 @@ class Pair:
 
 
 @contextmanager
-def running(variables: Mapping[str, str] | None = None) -> Iterator[Pair]:
+def running(variables: Mapping[str, str] | None = None, *, secured: bool = False) -> Iterator[Pair]:
     """Run both services over a folder that goes when they end. Raises NotServing."""
     with tempfile.TemporaryDirectory(prefix="checkout-") as folder:
-        pair = Pair(Path(folder), variables)
+        pair = Pair(Path(folder), variables, secured=secured)
         try:
             pair.start()
             yield pair

@@ -1,5 +1,6 @@
 """make serve: both services, migrated, kept running until Ctrl-C or until one of them ends."""
 
+import argparse
 import os
 import signal
 import subprocess
@@ -7,12 +8,16 @@ import sys
 import threading
 from collections.abc import Mapping
 from ipaddress import IPv4Address
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
 import order_service.config
 import payment_service.config
+from deploy import credentials
+from deploy.connections import Connections, Plain, Secured
 from deploy.processes import ROOT, NotServing, ServiceProcess, free_ports
+from service_kit.server import wait_for
 from service_kit.settings import ServiceSettings, SettingsError, load
 
 _ANY_ADDRESS: Final = {str(IPv4Address(0)): "127.0.0.1", "::": "::1"}
@@ -25,6 +30,23 @@ SETTINGS: Final[Mapping[str, type[ServiceSettings]]] = {
 
 def main() -> int:
     """Serve with the settings of the environment. Returns the exit code."""
+    parser = argparse.ArgumentParser(description="Keep both services running.")
+    parser.add_argument(
+        "--secured",
+        metavar="FOLDER",
+        type=Path,
+        nargs="?",
+        const=credentials.FOLDER,
+        help=f"with the credentials in the folder; default: {credentials.FOLDER}",
+    )
+    folder: Path | None = parser.parse_args().secured
+    connections: Connections = Plain()
+    if folder is not None:
+        if not (folder / credentials.SETTINGS).exists():
+            sys.stderr.write(f"{folder} holds no credentials; first run: make certs\n")
+            return 2
+        connections = Secured(folder)
+        os.environ.update(connections.variables)
     try:
         settings = _load()
     except SettingsError as error:
@@ -34,7 +56,7 @@ def main() -> int:
         # The embedded database is migrated by its service as it starts.
         if its.database_url and (code := _migrate(module)):
             return code
-    return _keep(_processes(settings))
+    return _keep(_processes(settings, connections))
 
 
 def _load() -> dict[str, ServiceSettings]:
@@ -57,7 +79,9 @@ def _migrate(module: str) -> int:
     ).returncode
 
 
-def _processes(settings: Mapping[str, ServiceSettings]) -> list[ServiceProcess]:
+def _processes(
+    settings: Mapping[str, ServiceSettings], connections: Connections
+) -> list[ServiceProcess]:
     variables, addresses, metrics = dict(os.environ), {}, dict[str, str]()
     for module, its in settings.items():
         port = its.port or free_ports(1)[0]
@@ -72,7 +96,11 @@ def _processes(settings: Mapping[str, ServiceSettings]) -> list[ServiceProcess]:
     variables.setdefault(target, addresses["payment_service"])
     return [
         ServiceProcess(
-            module, address=address, variables=variables, metrics=metrics.get(module, "")
+            module,
+            address=address,
+            variables=variables,
+            metrics=metrics.get(module, ""),
+            connections=connections,
         )
         for module, address in addresses.items()
     ]
@@ -94,7 +122,7 @@ def _keep(processes: list[ServiceProcess]) -> int:
             if process.metrics:
                 print(f"{'':<16} metrics at {process.metrics}", flush=True)
         print("Ctrl-C ends both.", flush=True)
-        ended = events.get()
+        ended = wait_for(events)
     except NotServing as error:
         sys.stderr.write(f"{error}\n")
         return 1

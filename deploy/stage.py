@@ -15,10 +15,12 @@ from checkout.money.v1 import money_pb2
 from checkout.order.v1 import order_pb2, order_service_pb2, order_service_pb2_grpc
 from checkout.payment.v1 import payment_pb2, payment_service_pb2_grpc
 from deploy.client import Answer, Caller, Refused, call
-from deploy.processes import CHANNEL_OPTIONS, Pair, ServiceProcess
+from deploy.processes import Pair, ServiceProcess
 from deploy.screen import Screen
 
 ALICE: Final = Caller("customer", "alice")
+BOB: Final = Caller("customer", "bob")
+NOBODY: Final = Caller("", "")
 OLGA: Final = Caller("operations", "olga")
 
 # What a call leaves behind that dies is waited for as long as its caller would have waited.
@@ -45,11 +47,7 @@ class Stage:
     def __init__(self, pair: Pair, screen: Screen) -> None:
         self.pair = pair
         self.screen = screen
-        self._channels = [
-            # nosemgrep: plaintext-channel - to a process of this machine
-            grpc.insecure_channel(process.address, options=CHANNEL_OPTIONS)
-            for process in pair.processes
-        ]
+        self._channels = [pair.connections.channel(process.address) for process in pair.processes]
         self.orders = order_service_pb2_grpc.OrderServiceStub(self._channels[0])
         self.payments = payment_service_pb2_grpc.PaymentServiceStub(self._channels[1])
 
@@ -77,7 +75,7 @@ class Stage:
     ) -> Answer[R]:
         """Call and return the answer. Raises Unexpected if the call is refused."""
         try:
-            return call(rpc, request, caller)
+            return call(rpc, request, self.pair.connections.metadata(caller))
         except Refused as refused:
             fact = f"{method_of(request)} is answered"
             raise Unexpected(fact=fact, expected="OK", came=refused) from None
@@ -87,7 +85,7 @@ class Stage:
     ) -> Refused:
         """Call and return the refusal. Raises Unexpected if the call is answered."""
         try:
-            call(rpc, request, caller)
+            call(rpc, request, self.pair.connections.metadata(caller))
         except Refused as refused:
             self.screen.refused(method_of(request), refused.code.name, refused.reason)
             return refused
@@ -102,7 +100,9 @@ class Stage:
         Raises Unexpected if the call is answered all the same.
         """
         under_way = self.orders.PayOrder.future(
-            request, metadata=ALICE.metadata, timeout=_SHORT_SECONDS
+            request,
+            metadata=self.pair.connections.metadata(ALICE),
+            timeout=_SHORT_SECONDS,
         )
         while not self.taken(order) and not under_way.done():
             time.sleep(_POLL_SECONDS)

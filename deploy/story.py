@@ -8,7 +8,7 @@ from checkout.order.v1 import order_audit_pb2, order_pb2, order_service_pb2
 from checkout.payment.v1 import payment_audit_pb2, payment_pb2, payment_service_pb2
 from deploy.client import Answer, flat
 from deploy.screen import amount
-from deploy.stage import OLGA, Stage, euro, new_key, status_of
+from deploy.stage import BOB, NOBODY, OLGA, Stage, euro, new_key, status_of
 
 MUGS: Final = order_service_pb2.NewOrderItem(
     sku="MUG-1", name="Mug", quantity=2, unit_price=euro(1250)
@@ -50,6 +50,13 @@ def tell(stage: Stage) -> None:
     read_the_history(stage, order)
     follow_the_trace(stage, second)
     verify_everything(stage)
+
+
+def tell_secured(stage: Stage) -> None:
+    """Walk through all steps, and through what a caller without credentials meets."""
+    tell(stage)
+    order = ask_as_nobody(stage)
+    ask_as_somebody_else(stage, order)
 
 
 def place_an_order(stage: Stage) -> order_pb2.Order:
@@ -276,6 +283,29 @@ def verify_everything(stage: Stage) -> None:
     told = stage.pair.order.command("verify")
     stage.screen.facts([("python -m order_service verify", told)])
     stage.expect("nothing is paid twice, nothing is lost", "0 violations in 5 orders", told)
+
+
+def ask_as_nobody(stage: Stage) -> order_pb2.Order:
+    """Ask for an order without a token."""
+    stage.screen.step("Without a token there is nobody, whatever else a call says")
+    order = stage.place(SHIRT)
+    request = order_service_pb2.GetOrderRequest(order_id=order.id)
+    refused = stage.refused(stage.orders.GetOrder, request, NOBODY)
+    stage.expect("the code is UNAUTHENTICATED", "UNAUTHENTICATED", refused.code.name)
+    stage.expect("it says what is missing", {"header": "authorization"}, refused.metadata)
+    return order
+
+
+def ask_as_somebody_else(stage: Stage, order: order_pb2.Order) -> None:
+    """Ask for somebody else's order, and for one that does not exist."""
+    stage.screen.step("Bob, who has a token of his own, asks for Alice's order")
+    told = []
+    for order_id in (order.id, f"ord_{'0' * 32}"):
+        request = order_service_pb2.GetOrderRequest(order_id=order_id)
+        refused = stage.refused(stage.orders.GetOrder, request, BOB)
+        facts = [refused.facts(detail.DESCRIPTOR.name) for detail in refused.details]
+        told.append(f"{refused.message} {facts}".replace(order_id, "…"))
+    stage.expect("he is told what he is told of one that does not exist", told[1], told[0])
 
 
 def _pay(order: order_pb2.Order, token: str) -> order_service_pb2.PayOrderRequest:

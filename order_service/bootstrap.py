@@ -27,6 +27,7 @@ from order_service.application.settle_left_behind import SettleLeftBehind
 from order_service.application.settlement import Settlement
 from order_service.application.watch_order_events import HEARTBEAT_SECONDS, WatchOrderEvents
 from order_service.config import Settings
+from order_service.gateways.credentials import channel_credentials, identification
 from order_service.gateways.payments import GrpcPayments, open_channel
 from order_service.gateways.tickets import KEY_PURPOSE, ticket_signer
 from order_service.metrics import FEED_LAG, STORED_GAUGES, stored_numbers
@@ -38,6 +39,7 @@ from order_service.storage.tables import order_audit_entries
 from service_kit.audit_head import AuditHead
 from service_kit.clock import Clock, SystemClock
 from service_kit.contract.method_contracts import method_contracts
+from service_kit.credentials.configured import callers, server_credentials
 from service_kit.database import Database
 from service_kit.idempotency.memory import reply_memory
 from service_kit.interceptors.calls import CallInterceptor
@@ -64,12 +66,13 @@ def build(
 ) -> Server:
     """Build the service over a database that is migrated.
 
-    Raises SecretUnusable, ContractIncomplete, StorageUnavailable.
+    Raises SecretUnusable, FileUnusable, ContractIncomplete, StorageUnavailable.
     """
     clock = clock or SystemClock()
     # Before anything is opened that would have to be closed: an RPC that does not say who may
     # call it ends the start here.
     contracts = method_contracts(SERVICE)
+    known_callers, credentials = callers(settings, clock), server_credentials(settings)
     secret = load_secret(settings)
     database = Database(settings.effective_database_url(), pool_size=settings.database_pool_size)
     store = SqlStore(database, key_retention=timedelta(hours=settings.key_retention_hours))
@@ -88,9 +91,9 @@ def build(
     sign_ticket = ticket_signer(secret.derive(KEY_PURPOSE))
     codec = Codec(sign_ticket=sign_ticket, page_tokens=PageTokens(secret.derive("order-pages")))
     if payments is None:
-        channel = open_channel(settings.payment_target)
+        channel = open_channel(settings.payment_target, channel_credentials(settings))
         closers.insert(0, channel.close)
-        payments = GrpcPayments(channel, sign_ticket=sign_ticket)
+        payments = GrpcPayments(channel, sign_ticket=sign_ticket, identify=identification(settings))
 
     settlement = Settlement(store=store, payments=payments, replies=codec, clock=clock)
     once = Once(store=store, memory=memory, replies=codec, settlement=settlement, clock=clock)
@@ -152,6 +155,7 @@ def build(
             CallInterceptor(
                 contracts=contracts,
                 error_table=ERROR_TABLE,
+                callers=known_callers,
                 streams=streams,
                 observe=metrics.calls.observe,
             ),
@@ -165,6 +169,7 @@ def build(
         closers=closers,
         threads=settings.threads,
         drain_seconds=settings.drain_seconds,
+        credentials=credentials,
         insecure=settings.insecure,
         reflection=settings.reflection,
     )

@@ -29,6 +29,7 @@ from payment_service.rpc.servicer import SERVICE, PaymentServicer, UseCases
 from payment_service.storage.store import SqlStore
 from service_kit.clock import Clock, SystemClock
 from service_kit.contract.method_contracts import method_contracts
+from service_kit.credentials.configured import callers, server_credentials
 from service_kit.database import Database
 from service_kit.idempotency.memory import reply_memory
 from service_kit.interceptors.calls import CallInterceptor
@@ -47,12 +48,13 @@ def build(
 ) -> Server:
     """Build the service over a database that is migrated.
 
-    Raises SecretUnusable, ContractIncomplete, StorageUnavailable.
+    Raises SecretUnusable, FileUnusable, ContractIncomplete, StorageUnavailable.
     """
     clock = clock or SystemClock()
     # Before anything is opened that would have to be closed: an RPC that does not say who may
     # call it ends the start here.
     contracts = method_contracts(SERVICE)
+    known_callers, credentials = callers(settings, clock), server_credentials(settings)
     secret = load_secret(settings)
     database = Database(settings.effective_database_url(), pool_size=settings.database_pool_size)
     store = SqlStore(database)
@@ -127,7 +129,10 @@ def build(
         interceptors=[
             metrics.calls.in_progress,
             CallInterceptor(
-                contracts=contracts, error_table=ERROR_TABLE, observe=metrics.calls.observe
+                contracts=contracts,
+                error_table=ERROR_TABLE,
+                callers=known_callers,
+                observe=metrics.calls.observe,
             ),
         ],
         ping=probe.ping,
@@ -138,6 +143,7 @@ def build(
         closers=closers,
         threads=settings.threads,
         drain_seconds=settings.drain_seconds,
+        credentials=credentials,
         insecure=settings.insecure,
         reflection=settings.reflection,
     )

@@ -29,6 +29,9 @@ class Settings(ServiceSettings):
         ge=0,
         le=65535,
     )
+    token_audience: str = setting(
+        "payment-service", "What a token must name as its audience (aud)", "any text", min_length=1
+    )
     gateway_ledger: Path | None = setting(
         None,
         "Ledger of the simulated gateway; none: gateway.db in CHECKOUT_DATA_DIR",

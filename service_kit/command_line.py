@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from sqlalchemy.exc import OperationalError
 
 from service_kit import logging
+from service_kit.credentials.files import FileUnusable
 from service_kit.errors import StorageUnavailable
 from service_kit.migrations import SchemaUnknown, pending, upgrade
 from service_kit.secrets import SecretUnusable, private_folder
@@ -75,7 +76,7 @@ class Program(Generic[S]):
             return {"serve": self._serve, "migrate": self._migrate}[options.command](settings)
         except SettingsError as error:
             return _failed(f"wrong settings:\n{error}", code=2)
-        except (CannotListen, SchemaUnknown, SecretUnusable) as error:
+        except (CannotListen, FileUnusable, SchemaUnknown, SecretUnusable) as error:
             return _failed(str(error))
         except (StorageUnavailable, OperationalError):
             variable = self.settings.variable("database_url")
@@ -134,7 +135,7 @@ def _parser(program: Program[S]) -> argparse.ArgumentParser:
     serve.add_argument(
         "--insecure",
         action="store_true",
-        help="listen beyond loopback although callers' identities are not proven",
+        help="listen beyond loopback without TLS, where something else encrypts",
     )
     commands.add_parser(
         "migrate",

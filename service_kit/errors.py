@@ -99,7 +99,8 @@ class RoleNotAllowed(ServiceError):
     """The caller's role may not call the method."""
 
     def __init__(self, *, role: str, method: str) -> None:
-        super().__init__(f"role {role} may not call {method}")
+        who = f"role {role}" if role else "a caller without a role"
+        super().__init__(f"{who} may not call {method}")
         self.role = role
         self.method = method
 

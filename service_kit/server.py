@@ -7,9 +7,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Final, Protocol
+from queue import Empty, SimpleQueue
+from typing import Final, Protocol, TypeVar
 
 import grpc
 
@@ -23,12 +24,16 @@ from service_kit.settings import is_loopback
 from service_kit.streams import Streams
 from service_kit.workers import Workers
 
+T = TypeVar("T")
+
 _MILLISECONDS: Final = 1000
 # How long a connection that is due to close waits for its calls: as long as the longest call.
 _CONNECTION_GRACE_SECONDS: Final = 30
 # How long after the last call its reply may be on the way.
 _LINGER_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.1
+# How late a signal may be noticed that did not interrupt the wait for it.
+_SIGNAL_SECONDS: Final = 1.0
 # What cancelled calls get after the drain to leave the server.
 _CANCELLED_SECONDS: Final = 5
 
@@ -52,10 +57,10 @@ class PortTaken(CannotListen):
 
 
 class NotLoopback(CannotListen):
-    """The address is reachable from other machines and callers prove no identity."""
+    """The address is reachable from other machines and nothing encrypts what they send."""
 
     def __init__(self, *, address: str) -> None:
-        problem = "it is not a loopback address; --insecure allows it"
+        problem = "it is not a loopback address; without TLS only --insecure allows it"
         super().__init__(address=address, problem=problem)
 
 
@@ -71,7 +76,8 @@ class Server:
     """Serves, tells its health, and drains.
 
     `ping` returns if the database answers and raises if it does not. `workers` run while it
-    serves. The drain ends `streams` at once. `metrics` are told from before the first call until
+    serves. The drain ends `streams` at once. Without `credentials` it serves in plaintext, beyond
+    loopback only if `insecure`. `metrics` are told from before the first call until
     after the last one. `closers` run last, after whatever may need what they close.
     """
 
@@ -89,15 +95,17 @@ class Server:
         closers: Sequence[Callable[[], None]] = (),
         threads: int = 64,
         drain_seconds: float = 10.0,
+        credentials: grpc.ServerCredentials | None = None,
         insecure: bool = False,
         reflection: bool = True,
         max_connection_age_seconds: int = 30 * 60,
     ) -> None:
-        if not insecure and not is_loopback(host):
+        if not insecure and credentials is None and not is_loopback(host):
             raise NotLoopback(address=_joined(host, port))
         # grpc is content with either address of localhost; the other may be somebody else's.
         self._host = "127.0.0.1" if host == "localhost" else host
         self.port = port
+        self._credentials = credentials
         self.workers = workers or Workers([])
         self._streams = streams or Streams(limit=0)
         self._metrics = metrics
@@ -141,6 +149,7 @@ class Server:
             address=self.address,
             pid=os.getpid(),
             metrics=self.metrics_address or "off",
+            tls=self._credentials is not None,
         )
 
     def stop(self) -> None:
@@ -174,8 +183,11 @@ class Server:
 
     def _listen(self) -> None:
         try:
-            # nosemgrep: plaintext-listener - the constructor refused what is not loopback
-            self.port = self._server.add_insecure_port(self.address)
+            if self._credentials is None:
+                # nosemgrep: plaintext-listener - the settings allowed it
+                self.port = self._server.add_insecure_port(self.address)
+            else:
+                self.port = self._server.add_secure_port(self.address, self._credentials)
         except RuntimeError:
             # grpc does not say why; trying once more does.
             raise _cannot_listen(self._host, self.port) from None
@@ -200,6 +212,17 @@ class Runs(Protocol):
         """End, also when it has begun only half."""
 
 
+def wait_for(queue: "SimpleQueue[T]") -> T:
+    """Return what a signal's handler, or a thread, puts into the queue. For the main thread only.
+
+    A signal that comes just before the wait, or to another thread, does not end it: its handler
+    runs only once the main thread does something. So it does, every now and then.
+    """
+    while True:
+        with suppress(Empty):
+            return queue.get(timeout=_SIGNAL_SECONDS)
+
+
 def run_until_signal(app: Runs) -> None:
     """Start the app, wait for SIGTERM or SIGINT, stop it. For the main thread only."""
     # A handler runs between any two instructions of this thread: only a queue whose `put` may
@@ -212,7 +235,7 @@ def run_until_signal(app: Runs) -> None:
     try:
         try:
             app.start()
-            signals.get()
+            wait_for(signals)
         finally:
             app.stop()
     finally:

@@ -3,7 +3,7 @@
 import difflib
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
@@ -13,6 +13,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
+from service_kit.credentials import configured as credentials
+from service_kit.credentials.clients import ACCEPTS as CLIENTS_ACCEPTED
+from service_kit.credentials.clients import ClientsUnusable, parse_clients
+from service_kit.credentials.files import FileUnusable, read_certificates, read_private_key
+from service_kit.credentials.token_keys import read_token_keys
 from service_kit.secrets import SECRET_CHARACTERS_MIN, SecretUnusable, checked, read_secret_file
 
 S = TypeVar("S", bound="ServiceSettings")
@@ -55,6 +60,17 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_local(target: str) -> bool:
+    """Say whether a gRPC target is on this machine only: a Unix socket, or loopback."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    addresses = target.rpartition("/")[2].removeprefix("dns:")
+    for scheme in ("ipv4:", "ipv6:"):
+        addresses = addresses.removeprefix(scheme)
+    hosts = ((a.rpartition(":")[0] or a).strip("[]") for a in addresses.split(","))
+    return all(map(is_loopback, hosts))
 
 
 def _host(value: str) -> str:
@@ -118,6 +134,30 @@ def _secret_key_file(value: Path | None) -> Path | None:
     return value
 
 
+def readable_by(read: Callable[[Path], object]) -> AfterValidator:
+    """Accept a file that the function reads without FileUnusable."""
+
+    def check(value: Path | None) -> Path | None:
+        try:
+            if value is not None:
+                read(value)
+        except FileUnusable as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    return AfterValidator(check)
+
+
+def _clients(value: str) -> str:
+    try:
+        parse_clients(value)
+    except ClientsUnusable as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+CertificateFile = Annotated[Path | None, readable_by(read_certificates)]
+KeyFile = Annotated[Path | None, readable_by(read_private_key)]
 Port = Annotated[int, BeforeValidator(_port)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 # None is off.
@@ -157,8 +197,33 @@ class ServiceSettings(BaseSettings):
     )
     insecure: bool = setting(
         False,
-        "Listen beyond loopback although callers' identities are not proven",
+        "Listen beyond loopback without TLS, where something else encrypts; callers still bring"
+        " tokens",
         "true or false",
+    )
+    tls_cert_file: CertificateFile = setting(
+        None, "Certificate that the service shows, then those up to its CA", "a PEM file"
+    )
+    tls_key_file: KeyFile = setting(
+        None, "Key of the certificate", "a PEM file, without a password"
+    )
+    tls_client_ca_file: CertificateFile = setting(
+        None, "CA that signed the certificates which clients then must have", "a PEM file"
+    )
+    tls_clients: Annotated[str, AfterValidator(_clients)] = setting(
+        "",
+        "Certificates that may connect, by a URI in them, and whom each stands for; token: each"
+        " call brings one",
+        CLIENTS_ACCEPTED,
+    )
+    token_keys_file: Annotated[Path | None, readable_by(read_token_keys)] = setting(
+        None,
+        "Public keys of the issuer of tokens, EdDSA or RS256; read at the start",
+        "a JSON Web Key Set",
+    )
+    token_issuer: str = setting("", "What a token must name as its issuer (iss)", "any text")
+    token_audience: str = setting(
+        "service", "What a token must name as its audience (aud)", "any text", min_length=1
     )
     threads: int = setting(64, "Calls served at the same time", "1 to 1000", ge=1, le=1000)
     database_url: DatabaseUrl = setting(
@@ -236,11 +301,8 @@ class ServiceSettings(BaseSettings):
             mistakes.append(
                 f"{name('port')} and {name('metrics_port')}: are the same port; set another one"
             )
-        if not is_loopback(self.host) and not self.insecure:
-            mistakes.append(
-                f"{name('host')}: listens beyond loopback, where callers could claim any identity;"
-                f" accepts a loopback address, or any with --insecure ({name('insecure')}=true)"
-            )
+        mistakes += credentials.contradictions(self)
+        mistakes += self._reachable()
         if (
             self.database_url.startswith(_POSTGRES_DRIVER)
             and self.secret_key is None
@@ -252,6 +314,25 @@ class ServiceSettings(BaseSettings):
                 f" or name a file in {name('secret_key_file')}"
             )
         return mistakes
+
+    def _reachable(self) -> Iterator[str]:
+        """Tell what is missing to be reached by other machines, if it is to be."""
+        name = self.variable
+        if is_loopback(self.host):
+            return
+        if not credentials.knows_callers(self):
+            yield (
+                f"{name('host')}: listens beyond loopback, where callers could claim any identity;"
+                f" set {name('tls_cert_file')} and {name('tls_key_file')} and, for tokens,"
+                f" {name('token_keys_file')} or, for certificates, {name('tls_client_ca_file')};"
+                " or accept a loopback address"
+            )
+        elif self.tls_cert_file is None and not self.insecure:
+            yield (
+                f"{name('host')}: listens beyond loopback, where others could read tokens; set"
+                f" {name('tls_cert_file')} and {name('tls_key_file')}, or --insecure"
+                f" ({name('insecure')}=true) where something else encrypts"
+            )
 
 
 def embedded_database_url(file: Path) -> str:
@@ -274,8 +355,8 @@ def load(cls: type[S], **given: Any) -> S:
         # With defaults in place of the wrong values, the rest can still be checked together.
         defaults = {field: cls.model_fields[field].get_default() for field in wrong}
         settings = cls(**{**given, **defaults})
-        about_wrong = tuple(cls.variable(field) for field in wrong)
-        mistakes += [m for m in settings.contradictions() if not m.startswith(about_wrong)]
+        about_wrong = re.compile(rf"\b({'|'.join(map(cls.variable, wrong))})\b")
+        mistakes += [m for m in settings.contradictions() if not about_wrong.search(m)]
     else:
         mistakes += settings.contradictions()
     if mistakes:

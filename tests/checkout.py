@@ -193,6 +193,7 @@ def running_checkout(
     migrate: bool = True,
     clock: MovableClock | None = None,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    kind: type[Checkout] = Checkout,
     **settings: Any,
 ) -> Iterator[Checkout]:
     """Run both services; without URLs on SQLite files in the folder.
@@ -218,7 +219,7 @@ def running_checkout(
     if migrate:
         migrate_orders(order_settings.effective_database_url())
         migrate_payments(payment_settings.effective_database_url())
-    checkout = Checkout(
+    checkout = kind(
         order_settings=order_settings,
         payment_settings=payment_settings,
         clock=clock or MovableClock(),

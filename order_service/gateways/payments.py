@@ -36,6 +36,7 @@ from order_service.domain.errors import (
 from order_service.domain.money import Money
 from order_service.domain.order import Order
 from order_service.domain.payment_operation import PaymentOperation
+from order_service.gateways.credentials import CLAIMED, Metadata
 from service_kit import call
 from service_kit.database import transaction_is_open
 from service_kit.errors import FieldViolation
@@ -104,20 +105,29 @@ _STATUS: Final = {
 R = TypeVar("R")
 
 
-def open_channel(target: str) -> grpc.Channel:
-    """Open a channel to the payment service at `host:port`."""
-    # nosemgrep: plaintext-channel - docs/security.md tells what is missing here
-    return grpc.insecure_channel(target, options=_OPTIONS)
+def open_channel(target: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
+    """Open a channel to the payment service at `host:port`, without credentials in plaintext."""
+    if credentials is None:
+        # nosemgrep: plaintext-channel - the settings allowed it
+        return grpc.insecure_channel(target, options=_OPTIONS)
+    return grpc.secure_channel(target, credentials, options=_OPTIONS)
 
 
 class GrpcPayments:
     """Calls the payment service as the one principal `order-service`.
 
     The person acted for goes along for the audit trail only: a charge and the question what
-    became of it must come from the same caller, whoever waits for the answer.
+    became of it must come from the same caller, whoever waits for the answer. `identify` makes the
+    metadata that says who that is.
     """
 
-    def __init__(self, channel: grpc.Channel, *, sign_ticket: Callable[[Order], str]) -> None:
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        *,
+        sign_ticket: Callable[[Order], str],
+        identify: Callable[[], Metadata] = lambda: CLAIMED,
+    ) -> None:
         self._stub = payment_service_pb2_grpc.PaymentServiceStub(channel)
         self._check_health = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
@@ -125,6 +135,7 @@ class GrpcPayments:
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
         self._ticket = sign_ticket
+        self._identify = identify
         self._log = structlog.get_logger()
         self._broken = False
         channel.subscribe(self._watch, try_to_connect=True)
@@ -259,11 +270,7 @@ class GrpcPayments:
             raise AssertionError("a remote call inside a transaction")
         serving = call.current()
         timeout = min(serving.remaining_seconds() - RESERVE_SECONDS, TIMEOUT_MAX_SECONDS)
-        metadata = [
-            ("x-actor-id", "order-service"),
-            ("x-actor-role", "order_service"),
-            ("traceparent", serving.trace.traceparent()),
-        ]
+        metadata = [*self._identify(), ("traceparent", serving.trace.traceparent())]
         if person := actor.on_behalf_of or actor.id:
             metadata.append(("x-on-behalf-of", person))
         return method(request, timeout=max(timeout, 0.0), metadata=metadata)

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from service_kit import card_data
 from service_kit.call import Call, Principal, serving
 from service_kit.contract.method_contracts import MethodContract
+from service_kit.credentials.callers import Callers
 from service_kit.error_table import ErrorTable, internal
 from service_kit.errors import (
     CardDataNotAccepted,
@@ -20,7 +21,7 @@ from service_kit.errors import (
     RecordedRefusal,
     RoleNotAllowed,
 )
-from service_kit.interceptors.identity import on_behalf_of, principal_of
+from service_kit.interceptors.identity import on_behalf_of
 from service_kit.side_pool import OnSidePool
 from service_kit.status import Status, abort, parse, reason_of
 from service_kit.stream import CallerGone, Stream
@@ -49,8 +50,9 @@ class CallInterceptor(grpc.ServerInterceptor):
     """Wraps every RPC that has a contract; health and reflection pass by.
 
     The only place that aborts: handlers raise, `error_table` says how it is told. An exception
-    without a row is a bug: it is logged with its traceback and told as INTERNAL. `observe` is
-    told of every call that is over: its status code and how many seconds it took.
+    without a row is a bug: it is logged with its traceback and told as INTERNAL. `callers` says
+    who calls. `observe` is told of every call that is over: its status code and how many seconds
+    it took.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class CallInterceptor(grpc.ServerInterceptor):
         *,
         contracts: Mapping[str, MethodContract],
         error_table: ErrorTable,
+        callers: Callers,
         streams: Streams | None = None,
         observe: Callable[[Call, str, float], None] = lambda _call, _code, _seconds: None,
     ) -> None:
         self._contracts = contracts
         self._error_table = error_table
+        self._callers = callers
         self._streams = streams or Streams(limit=0)
         self._observe = observe
         self._log = structlog.get_logger()
@@ -109,7 +113,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             reply = b""
             with serving(call):
                 try:
-                    self._admit(call, contract, metadata)
+                    self._admit(call, contract, context, metadata)
                     reply = serialize(behaviour(_parsed(body, deserialize), context))
                 except Exception as error:  # noqa: BLE001 - the table knows it, or it is a bug
                     status = self._status(error, call)
@@ -141,7 +145,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             status: Status | None = None
             with serving(call):
                 try:
-                    self._admit(call, contract, metadata)
+                    self._admit(call, contract, context, metadata)
                     request = _parsed(body, deserialize)
                     with self._streams.opened(context) as stream:
                         call.stream = stream
@@ -163,8 +167,14 @@ class CallInterceptor(grpc.ServerInterceptor):
 
         return serve
 
-    def _admit(self, call: Call, contract: MethodContract, metadata: Mapping[str, str]) -> None:
-        call.principal = principal_of(metadata)
+    def _admit(
+        self,
+        call: Call,
+        contract: MethodContract,
+        context: grpc.ServicerContext,
+        metadata: Mapping[str, str],
+    ) -> None:
+        call.principal = self._callers.principal(context, metadata)
         call.on_behalf_of = on_behalf_of(metadata, call.principal)
         if call.principal.role not in contract.roles:
             name = contract.method.rpartition("/")[2]

@@ -47,7 +47,7 @@ from service_kit.interceptors.calls import (
     DEADLINE_MAX_SECONDS,
     REQUEST_BYTES_MAX,
 )
-from service_kit.interceptors.identity import ROLES
+from service_kit.principals import ROLES
 from service_kit.status import VIOLATIONS_MAX
 from service_kit.validation import Amount, Choice, Identifier, Items, Rule, Text
 

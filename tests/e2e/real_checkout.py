@@ -9,7 +9,8 @@ from typing import Any
 import grpc
 
 from checkout.order.v1 import order_pb2
-from deploy.processes import CHANNEL_OPTIONS, Pair, ServiceProcess
+from deploy.connections import CHANNEL_OPTIONS
+from deploy.processes import Pair, ServiceProcess
 from tests.builders import new_order_items
 from tests.client import (
     ALICE,

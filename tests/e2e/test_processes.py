@@ -41,7 +41,7 @@ class TestSettings:
         for variable in mistakes:
             assert re.search(rf"^{variable}: ", done.stderr, re.MULTILINE), variable
         assert f"did you mean {prefix}_THREADS?" in done.stderr
-        assert "--insecure" in done.stderr
+        assert f"set {prefix}_TLS_CERT_FILE" in done.stderr
         assert "sesame" not in done.stderr
         assert "too short" not in done.stderr
         assert "Traceback" not in done.stderr
@@ -104,23 +104,21 @@ class TestStart:
 
         assert stat.S_IMODE(secret.stat().st_mode) == 0o600
 
-    @pytest.mark.requirement("FR-130")
-    def test_listens_beyond_loopback_only_when_told(self, folder: Path) -> None:
-        pair = Pair(folder, {"ORDER_SERVICE_HOST": "0.0.0.0"})  # noqa: S104 - that is the test
+    @pytest.mark.requirement("FR-130", "FR-301")
+    def test_threat_01_listens_beyond_loopback_only_with_credentials(self, folder: Path) -> None:
+        everywhere = {"ORDER_SERVICE_HOST": "0.0.0.0"}  # noqa: S104 - that is the test
+        pair = Pair(folder, {**everywhere, "ORDER_SERVICE_INSECURE": "true"})
         try:
             pair.order.start()
             assert pair.order.wait(30) == 2
             assert "ORDER_SERVICE_HOST: listens beyond loopback" in pair.order.log()
 
-            told = Pair(
-                folder,
-                {"ORDER_SERVICE_HOST": "0.0.0.0", "ORDER_SERVICE_INSECURE": "true"},  # noqa: S104
-            )
-            told.order.start()
+            secured = Pair(folder, everywhere, secured=True)
+            secured.order.start()
             try:
-                told.order.wait_until_serving()
+                secured.order.wait_until_serving()
             finally:
-                told.stop()
+                secured.stop()
         finally:
             pair.stop()
 

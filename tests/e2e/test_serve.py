@@ -11,6 +11,7 @@ from typing import Self
 
 import pytest
 
+from deploy import credentials
 from deploy.processes import ROOT, without_settings
 from tests.checkout import SECRET
 from tests.scrape import scrape
@@ -58,6 +59,19 @@ class TestServe:
         for url in (orders, payments):
             postgres_server.drop_database(url)
 
+    @pytest.mark.requirement("FR-314")
+    def test_serves_with_what_make_certs_has_made(self, folder: Path) -> None:
+        made = folder / "credentials"
+        command = [sys.executable, "deploy/serve.py", "--secured", str(made)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "first run: make certs" in done.stderr
+
+        credentials.make(made)
+        with _Serving(folder, "--secured", str(made)) as serving:
+            assert serving.text.count('"tls":true') == 2
+            assert serving.end(signal.SIGTERM) == 0
+
     def test_tells_the_mistakes_of_both(self, folder: Path) -> None:
         wrong = {
             "ORDER_SERVICE_PORT": "-1",
@@ -85,11 +99,11 @@ class TestServe:
 class _Serving:
     """deploy/serve.py on free ports."""
 
-    def __init__(self, folder: Path, **variables: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
         self._output = folder / "serve.log"
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "deploy/serve.py"],
+                [sys.executable, "deploy/serve.py", *arguments],
                 cwd=ROOT,
                 env={
                     **without_settings(os.environ),
@@ -110,7 +124,7 @@ class _Serving:
             lambda: "Ctrl-C" in self._output.read_text() or self.process.poll() is not None,
             seconds=60,
         )
-        text = self._output.read_text()
+        text = self.text = self._output.read_text()
         assert self.process.poll() is None, text
         self.addresses = re.findall(r"^\w+ +listens on (\S+)$", text, re.MULTILINE)
         self.metrics = re.findall(r"^ +metrics at (\S+)$", text, re.MULTILINE)

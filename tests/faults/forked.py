@@ -20,7 +20,8 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from deploy.processes import CHANNEL_OPTIONS, MODULES, without_settings
+from deploy.connections import CHANNEL_OPTIONS
+from deploy.processes import MODULES, without_settings
 from tests.faults.figures import ROOT
 from tests.faults.kill_points import Orders
 

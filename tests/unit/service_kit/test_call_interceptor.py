@@ -12,6 +12,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from service_kit.call import Call, current
 from service_kit.contract.method_contracts import MethodContract
+from service_kit.credentials.callers import ClaimedCallers
 from service_kit.error_table import ErrorTable
 from service_kit.errors import ConcurrentUpdate, InvalidRequest, RecordedRefusal
 from service_kit.idempotency.record import REDIS, Reply
@@ -108,7 +109,9 @@ def client(greeter: Greeter, log: CapturedLog) -> Iterator[Client]:
         )
         for method in (GREET, FORGET)
     }
-    interceptor = CallInterceptor(contracts=contracts, error_table=ErrorTable({}))
+    interceptor = CallInterceptor(
+        contracts=contracts, error_table=ErrorTable({}), callers=ClaimedCallers()
+    )
 
     def unchecked(request: Api, context: grpc.ServicerContext) -> StringValue:
         with pytest.raises(LookupError):

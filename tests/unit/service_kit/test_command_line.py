@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic_settings import SettingsConfigDict
 
+from deploy.authority import TokenIssuer
 from service_kit.command_line import Command, Program
 from service_kit.database import Database
 from service_kit.logging import get_logger
@@ -199,14 +200,24 @@ class TestServe:
         assert stat.S_IMODE(data_dir.stat().st_mode) == 0o755
 
     @pytest.mark.requirement("FR-130")
-    def test_listens_beyond_loopback_only_when_told_so(
-        self, toys: Toys, monkeypatch: pytest.MonkeyPatch, stderr: Lines
+    def test_listens_beyond_loopback_only_with_credentials(
+        self, toys: Toys, monkeypatch: pytest.MonkeyPatch, data_dir: Path, stderr: Lines
     ) -> None:
         # An address of the documentation's: nothing has it, so binding it fails.
         monkeypatch.setenv("TOY_SERVICE_HOST", "192.0.2.1")
 
+        for arguments in (["serve"], ["serve", "--insecure"]):
+            assert toys.run(*arguments) == 2
+            assert "set TOY_SERVICE_TLS_CERT_FILE" in stderr()[1]
+            assert not toys.built
+
+        keys = data_dir.with_name("keys.json")
+        keys.write_text(TokenIssuer().key_set())
+        monkeypatch.setenv("TOY_SERVICE_TOKEN_KEYS_FILE", str(keys))
+        monkeypatch.setenv("TOY_SERVICE_TOKEN_ISSUER", "https://issuer.example")
+
         assert toys.run("serve") == 2
-        assert "--insecure" in stderr()[1]
+        assert "or --insecure" in stderr()[1]
         assert not toys.built
 
         assert toys.run("serve", "--insecure") == 1

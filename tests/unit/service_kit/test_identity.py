@@ -4,7 +4,8 @@ import pytest
 
 from service_kit.call import Principal
 from service_kit.errors import CredentialsMissing
-from service_kit.interceptors.identity import ROLES, on_behalf_of, principal_of
+from service_kit.interceptors.identity import on_behalf_of, principal_of
+from service_kit.principals import ROLES
 
 CARD_NUMBER = "4242424242424242"
 

@@ -15,6 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
+from deploy.authority import Authority
 from service_kit.server import (
     CannotListen,
     NotLoopback,
@@ -88,14 +89,33 @@ class TestStart:
         """The port may have become free between grpc's attempt and ours."""
         assert str(_cannot_listen(LOOPBACK, 0)) == "cannot listen on 127.0.0.1:0: grpc refused it"
 
+    @pytest.mark.requirement("FR-301")
     @pytest.mark.parametrize("host", [EVERYWHERE, "::", "192.0.2.1"])
-    def test_refuses_to_listen_beyond_loopback_unless_told(self, host: str) -> None:
+    def test_threat_01_refuses_to_listen_beyond_loopback_unless_told(self, host: str) -> None:
         with pytest.raises(NotLoopback, match="--insecure"):
             a_server(host=host)
 
     def test_listens_beyond_loopback_if_told(self) -> None:
         with serving(a_server(host=EVERYWHERE, insecure=True)) as channel:
             assert get_order(channel)(order("ord_1"), timeout=5)
+
+    @pytest.mark.requirement("FR-301", "FR-302")
+    def test_threat_01_listens_beyond_loopback_over_tls_and_answers_nothing_in_plaintext(
+        self,
+    ) -> None:
+        authority = Authority()
+        own = authority.issue("echo", hosts=["127.0.0.1"])
+        credentials = grpc.ssl_server_credentials([(own.key, own.certificate)])
+        server = a_server(host=EVERYWHERE, credentials=credentials)
+        with capture_logs() as log, serving(server) as plaintext:
+            with pytest.raises(grpc.RpcError) as refused:
+                get_order(plaintext)(order("ord_1"), timeout=20)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            trusting = grpc.ssl_channel_credentials(authority.certificate)
+            address = f"127.0.0.1:{server.port}"
+            with grpc.secure_channel(address, trusting) as channel:
+                assert get_order(channel)(order("ord_1"), timeout=5).order.id == "ord_1"
+        assert [line["tls"] for line in log if line["event"] == "listening"] == [True]
 
     @pytest.mark.parametrize("host", ["localhost", "::1"])
     def test_takes_loopback_by_any_name(self, host: str) -> None:
@@ -219,6 +239,25 @@ class TestRunUntilSignal:
         run_until_signal(app)
         assert app.told == ["start", "stop"]
         assert signal.getsignal(number) is before
+
+    @pytest.mark.requirement("FR-128")
+    def test_stops_for_a_signal_that_does_not_interrupt_its_wait(self) -> None:
+        """As one that comes just before the wait, or that the kernel gives to another thread."""
+
+        def elsewhere() -> None:
+            time.sleep(0.2)
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+        app = App(on_start=threading.Thread(target=elsewhere).start)
+        # Were it lost, the next one would end the wait all the same, much too late.
+        late = threading.Timer(10, os.kill, [os.getpid(), signal.SIGTERM])
+        late.start()
+        began = time.monotonic()
+        try:
+            run_until_signal(app)
+        finally:
+            late.cancel()
+        assert time.monotonic() - began < 9
 
     def test_stops_what_has_started_only_half(self) -> None:
         def fail() -> None:

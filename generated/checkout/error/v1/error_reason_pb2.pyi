@@ -64,14 +64,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
          "metadata": {"field": "payment_ticket"}}
     """
     ERROR_REASON_CREDENTIALS_MISSING: _ErrorReason.ValueType  # 6
-    """UNAUTHENTICATED. The call carries no identity, or one that cannot be read.
-    `header` is the metadata key that is missing or wrong.
+    """UNAUTHENTICATED. The call carries no identity, or one that proves nothing: a
+    token that is expired, say, or signed by somebody else. `header` is the
+    metadata key that is missing or wrong: `authorization`, or on loopback
+    without credentials `x-actor-id` or `x-actor-role`.
 
         {"reason": "CREDENTIALS_MISSING", "domain": "checkout",
          "metadata": {"header": "x-actor-id"}}
     """
     ERROR_REASON_ROLE_NOT_ALLOWED: _ErrorReason.ValueType  # 7
-    """PERMISSION_DENIED. The caller's role may not call this method.
+    """PERMISSION_DENIED. The caller's role may not call this method. `role` is
+    empty for a certificate that stands for nobody here.
 
         {"reason": "ROLE_NOT_ALLOWED", "domain": "checkout",
          "metadata": {"role": "customer", "method": "RefundOrder"}}
@@ -297,14 +300,17 @@ the order.
      "metadata": {"field": "payment_ticket"}}
 """
 ERROR_REASON_CREDENTIALS_MISSING: ErrorReason.ValueType  # 6
-"""UNAUTHENTICATED. The call carries no identity, or one that cannot be read.
-`header` is the metadata key that is missing or wrong.
+"""UNAUTHENTICATED. The call carries no identity, or one that proves nothing: a
+token that is expired, say, or signed by somebody else. `header` is the
+metadata key that is missing or wrong: `authorization`, or on loopback
+without credentials `x-actor-id` or `x-actor-role`.
 
     {"reason": "CREDENTIALS_MISSING", "domain": "checkout",
      "metadata": {"header": "x-actor-id"}}
 """
 ERROR_REASON_ROLE_NOT_ALLOWED: ErrorReason.ValueType  # 7
-"""PERMISSION_DENIED. The caller's role may not call this method.
+"""PERMISSION_DENIED. The caller's role may not call this method. `role` is
+empty for a certificate that stands for nobody here.
 
     {"reason": "ROLE_NOT_ALLOWED", "domain": "checkout",
      "metadata": {"role": "customer", "method": "RefundOrder"}}

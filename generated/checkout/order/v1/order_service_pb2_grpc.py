@@ -28,8 +28,12 @@ if _version_not_supported:
 class OrderServiceStub:
     """Keeps orders and their life cycle, and has them paid.
 
-    Every call carries `x-actor-id` and `x-actor-role` in its metadata (role:
-    `customer`, `service` or `operations`), may carry `traceparent` (W3C Trace
+    Every call brings credentials: a token in `authorization` (`Bearer`, a JSON
+    Web Token), or the certificate of its connection. A service without
+    credentials, which listens on loopback only, takes `x-actor-id` and
+    `x-actor-role` in the metadata for it (role: `customer`, `service` or
+    `operations`). A call by a backend or an operator may name the person it is
+    made for in `x-on-behalf-of`. A call may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
     back. A request is at most 64 kB. Without a deadline of the caller's, the
     service sets 10 seconds; a longer one than 30 seconds counts as 30. (A
@@ -103,8 +107,12 @@ class OrderServiceStub:
 class OrderServiceServicer:
     """Keeps orders and their life cycle, and has them paid.
 
-    Every call carries `x-actor-id` and `x-actor-role` in its metadata (role:
-    `customer`, `service` or `operations`), may carry `traceparent` (W3C Trace
+    Every call brings credentials: a token in `authorization` (`Bearer`, a JSON
+    Web Token), or the certificate of its connection. A service without
+    credentials, which listens on loopback only, takes `x-actor-id` and
+    `x-actor-role` in the metadata for it (role: `customer`, `service` or
+    `operations`). A call by a backend or an operator may name the person it is
+    made for in `x-on-behalf-of`. A call may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
     back. A request is at most 64 kB. Without a deadline of the caller's, the
     service sets 10 seconds; a longer one than 30 seconds counts as 30. (A
@@ -332,8 +340,12 @@ def add_OrderServiceServicer_to_server(servicer, server):
 class OrderService:
     """Keeps orders and their life cycle, and has them paid.
 
-    Every call carries `x-actor-id` and `x-actor-role` in its metadata (role:
-    `customer`, `service` or `operations`), may carry `traceparent` (W3C Trace
+    Every call brings credentials: a token in `authorization` (`Bearer`, a JSON
+    Web Token), or the certificate of its connection. A service without
+    credentials, which listens on loopback only, takes `x-actor-id` and
+    `x-actor-role` in the metadata for it (role: `customer`, `service` or
+    `operations`). A call by a backend or an operator may name the person it is
+    made for in `x-on-behalf-of`. A call may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
     back. A request is at most 64 kB. Without a deadline of the caller's, the
     service sets 10 seconds; a longer one than 30 seconds counts as 30. (A

@@ -29,8 +29,12 @@ GRPC_VERSION: str
 class OrderServiceStub:
     """Keeps orders and their life cycle, and has them paid.
 
-    Every call carries `x-actor-id` and `x-actor-role` in its metadata (role:
-    `customer`, `service` or `operations`), may carry `traceparent` (W3C Trace
+    Every call brings credentials: a token in `authorization` (`Bearer`, a JSON
+    Web Token), or the certificate of its connection. A service without
+    credentials, which listens on loopback only, takes `x-actor-id` and
+    `x-actor-role` in the metadata for it (role: `customer`, `service` or
+    `operations`). A call by a backend or an operator may name the person it is
+    made for in `x-on-behalf-of`. A call may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
     back. A request is at most 64 kB. Without a deadline of the caller's, the
     service sets 10 seconds; a longer one than 30 seconds counts as 30. (A
@@ -152,8 +156,12 @@ class OrderServiceStub:
 class OrderServiceAsyncStub(OrderServiceStub):
     """Keeps orders and their life cycle, and has them paid.
 
-    Every call carries `x-actor-id` and `x-actor-role` in its metadata (role:
-    `customer`, `service` or `operations`), may carry `traceparent` (W3C Trace
+    Every call brings credentials: a token in `authorization` (`Bearer`, a JSON
+    Web Token), or the certificate of its connection. A service without
+    credentials, which listens on loopback only, takes `x-actor-id` and
+    `x-actor-role` in the metadata for it (role: `customer`, `service` or
+    `operations`). A call by a backend or an operator may name the person it is
+    made for in `x-on-behalf-of`. A call may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
     back. A request is at most 64 kB. Without a deadline of the caller's, the
     service sets 10 seconds; a longer one than 30 seconds counts as 30. (A
@@ -271,8 +279,12 @@ class OrderServiceAsyncStub(OrderServiceStub):
 class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps orders and their life cycle, and has them paid.
 
-    Every call carries `x-actor-id` and `x-actor-role` in its metadata (role:
-    `customer`, `service` or `operations`), may carry `traceparent` (W3C Trace
+    Every call brings credentials: a token in `authorization` (`Bearer`, a JSON
+    Web Token), or the certificate of its connection. A service without
+    credentials, which listens on loopback only, takes `x-actor-id` and
+    `x-actor-role` in the metadata for it (role: `customer`, `service` or
+    `operations`). A call by a backend or an operator may name the person it is
+    made for in `x-on-behalf-of`. A call may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
     back. A request is at most 64 kB. Without a deadline of the caller's, the
     service sets 10 seconds; a longer one than 30 seconds counts as 30. (A

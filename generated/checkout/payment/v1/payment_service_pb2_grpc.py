@@ -28,8 +28,12 @@ if _version_not_supported:
 class PaymentServiceStub:
     """Takes money for orders and gives it back.
 
-    Every call carries `x-actor-id` and `x-actor-role` in its metadata (role:
-    `customer`, `service`, `operations` or `order_service`), may carry
+    Every call brings credentials: a token in `authorization` (`Bearer`, a JSON
+    Web Token), or the certificate of its connection. A service without
+    credentials, which listens on loopback only, takes `x-actor-id` and
+    `x-actor-role` in the metadata for it (role: `customer`, `service`,
+    `operations` or `order_service`). A call by a backend or an operator may
+    name the person it is made for in `x-on-behalf-of`. A call may carry
     `traceparent` (W3C Trace Context) or `x-trace-id` (32 hexadecimal digits),
     and gets `x-trace-id` back. A request is at most 64 kB. Without a deadline
     of the caller's, the service sets 10 seconds; a longer one than 30 seconds
@@ -82,8 +86,12 @@ class PaymentServiceStub:
 class PaymentServiceServicer:
     """Takes money for orders and gives it back.
 
-    Every call carries `x-actor-id` and `x-actor-role` in its metadata (role:
-    `customer`, `service`, `operations` or `order_service`), may carry
+    Every call brings credentials: a token in `authorization` (`Bearer`, a JSON
+    Web Token), or the certificate of its connection. A service without
+    credentials, which listens on loopback only, takes `x-actor-id` and
+    `x-actor-role` in the metadata for it (role: `customer`, `service`,
+    `operations` or `order_service`). A call by a backend or an operator may
+    name the person it is made for in `x-on-behalf-of`. A call may carry
     `traceparent` (W3C Trace Context) or `x-trace-id` (32 hexadecimal digits),
     and gets `x-trace-id` back. A request is at most 64 kB. Without a deadline
     of the caller's, the service sets 10 seconds; a longer one than 30 seconds
@@ -220,8 +228,12 @@ def add_PaymentServiceServicer_to_server(servicer, server):
 class PaymentService:
     """Takes money for orders and gives it back.
 
-    Every call carries `x-actor-id` and `x-actor-role` in its metadata (role:
-    `customer`, `service`, `operations` or `order_service`), may carry
+    Every call brings credentials: a token in `authorization` (`Bearer`, a JSON
+    Web Token), or the certificate of its connection. A service without
+    credentials, which listens on loopback only, takes `x-actor-id` and
+    `x-actor-role` in the metadata for it (role: `customer`, `service`,
+    `operations` or `order_service`). A call by a backend or an operator may
+    name the person it is made for in `x-on-behalf-of`. A call may carry
     `traceparent` (W3C Trace Context) or `x-trace-id` (32 hexadecimal digits),
     and gets `x-trace-id` back. A request is at most 64 kB. Without a deadline
     of the caller's, the service sets 10 seconds; a longer one than 30 seconds
