@@ -35,6 +35,7 @@ from order_service.rpc.errors import ERROR_TABLE
 from order_service.rpc.servicer import SERVICE, OrderServicer, UseCases
 from order_service.storage.store import SqlStore
 from order_service.storage.tables import order_audit_entries
+from service_kit.allowances import allowances
 from service_kit.audit_head import AuditHead
 from service_kit.clock import Clock, SystemClock
 from service_kit.contract.method_contracts import method_contracts
@@ -44,6 +45,8 @@ from service_kit.interceptors.calls import CallInterceptor
 from service_kit.metrics.exposition import exposition
 from service_kit.metrics.server_metrics import ServerMetrics
 from service_kit.paging import PageTokens
+from service_kit.patience import Patience
+from service_kit.places import Places
 from service_kit.secrets import load_secret
 from service_kit.server import Server, Service
 from service_kit.streams import Streams
@@ -143,6 +146,7 @@ def build(
     )
     if settings.background_work:
         metrics.add(*FEED_LAG, read_payments.lag_seconds)
+    patience = Patience()
     return Server(
         host=settings.host,
         port=settings.port,
@@ -152,6 +156,9 @@ def build(
             CallInterceptor(
                 contracts=contracts,
                 error_table=ERROR_TABLE,
+                places=Places(settings.threads),
+                patience=patience,
+                allowances=allowances(settings),
                 streams=streams,
                 observe=metrics.calls.observe,
             ),
@@ -164,6 +171,7 @@ def build(
         metrics=exposition(metrics.registry, settings),
         closers=closers,
         threads=settings.threads,
+        patience=patience,
         drain_seconds=settings.drain_seconds,
         insecure=settings.insecure,
         reflection=settings.reflection,

@@ -27,6 +27,7 @@ from payment_service.rpc.codec import Codec
 from payment_service.rpc.errors import ERROR_TABLE
 from payment_service.rpc.servicer import SERVICE, PaymentServicer, UseCases
 from payment_service.storage.store import SqlStore
+from service_kit.allowances import allowances
 from service_kit.clock import Clock, SystemClock
 from service_kit.contract.method_contracts import method_contracts
 from service_kit.database import Database
@@ -35,6 +36,8 @@ from service_kit.interceptors.calls import CallInterceptor
 from service_kit.metrics.exposition import exposition
 from service_kit.metrics.server_metrics import ServerMetrics
 from service_kit.paging import PageTokens
+from service_kit.patience import Patience
+from service_kit.places import Places
 from service_kit.secrets import SecretKey, load_secret, private_folder
 from service_kit.server import Server, Service
 from service_kit.workers import Task, Workers
@@ -120,6 +123,7 @@ def build(
             NeedsHuman(store=SqlStore(gauges), clock=clock, key_age_max=_key_age_max(settings)),
         ),
     )
+    patience = Patience()
     return Server(
         host=settings.host,
         port=settings.port,
@@ -127,7 +131,12 @@ def build(
         interceptors=[
             metrics.calls.in_progress,
             CallInterceptor(
-                contracts=contracts, error_table=ERROR_TABLE, observe=metrics.calls.observe
+                contracts=contracts,
+                error_table=ERROR_TABLE,
+                places=Places(settings.threads),
+                patience=patience,
+                allowances=allowances(settings),
+                observe=metrics.calls.observe,
             ),
         ],
         ping=probe.ping,
@@ -137,6 +146,7 @@ def build(
         metrics=exposition(metrics.registry, settings),
         closers=closers,
         threads=settings.threads,
+        patience=patience,
         drain_seconds=settings.drain_seconds,
         insecure=settings.insecure,
         reflection=settings.reflection,

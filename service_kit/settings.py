@@ -160,7 +160,37 @@ class ServiceSettings(BaseSettings):
         "Listen beyond loopback although callers' identities are not proven",
         "true or false",
     )
-    threads: int = setting(64, "Calls served at the same time", "1 to 1000", ge=1, le=1000)
+    threads: int = setting(
+        64, "Calls served at the same time; one more is refused", "1 to 1000", ge=1, le=1000
+    )
+    customer_rate: float = setting(
+        50,
+        "Calls a second that one customer may make; 0: any number",
+        "0 to 100000",
+        ge=0,
+        le=100_000,
+    )
+    customer_burst: int = setting(
+        200, "Calls that one customer may make at once", "1 to 100000", ge=1, le=100_000
+    )
+    customer_calls: int = setting(
+        8,
+        "Calls of one customer served at the same time; 0: any number",
+        "0 to 1000",
+        ge=0,
+        le=1000,
+    )
+    backend_rate: float = setting(
+        0,
+        "Calls a second that one caller of another role may make, except the order service;"
+        " 0: any number",
+        "0 to 100000",
+        ge=0,
+        le=100_000,
+    )
+    backend_burst: int = setting(
+        1000, "Calls that one of them may make at once", "1 to 100000", ge=1, le=100_000
+    )
     database_url: DatabaseUrl = setting(
         "",
         "Database; empty: an SQLite file in CHECKOUT_DATA_DIR",

@@ -16,6 +16,8 @@ from service_kit.error_table import ErrorTable
 from service_kit.errors import ConcurrentUpdate, InvalidRequest, RecordedRefusal
 from service_kit.idempotency.record import REDIS, Reply
 from service_kit.interceptors.calls import CallInterceptor
+from service_kit.patience import Patience
+from service_kit.places import Places
 from service_kit.status import build_status, retry_info
 from tests.assertions import refused
 from tests.captured_log import CapturedLog
@@ -108,7 +110,12 @@ def client(greeter: Greeter, log: CapturedLog) -> Iterator[Client]:
         )
         for method in (GREET, FORGET)
     }
-    interceptor = CallInterceptor(contracts=contracts, error_table=ErrorTable({}))
+    interceptor = CallInterceptor(
+        contracts=contracts,
+        error_table=ErrorTable({}),
+        places=Places(8),
+        patience=Patience(),
+    )
 
     def unchecked(request: Api, context: grpc.ServicerContext) -> StringValue:
         with pytest.raises(LookupError):
