@@ -357,6 +357,11 @@ class TestLimits:
         for name in sizes:
             assert f"0 means {module.PAGE_SIZE_DEFAULT}." in comment(name)
 
+    def test_of_the_bytes_of_a_page_are_those_of_the_code(self) -> None:
+        said = comment("checkout.order.v1.ListOrdersRequest.page_size")
+        megabytes = order_service.rpc.limits.PAGE_BYTES_MAX // 1024**2
+        assert f"if they are more than {megabytes} MB together" in said
+
     def test_of_a_refusal_are_those_of_the_code(self) -> None:
         said = comment("checkout.error.v1.ErrorReason.ERROR_REASON_VALIDATION_FAILED")
         assert f"lists up to {VIOLATIONS_MAX} fields" in said

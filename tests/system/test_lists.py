@@ -8,6 +8,7 @@ import pytest
 
 from checkout.order.v1 import order_pb2
 from checkout.payment.v1 import payment_pb2
+from order_service.rpc.limits import PAGE_BYTES_MAX
 from tests.assertions import refused
 from tests.builders import new_order_item
 from tests.checkout import Checkout
@@ -109,6 +110,21 @@ class TestPages:
             seen += page
             listing.add()
         assert seen == before
+
+
+class TestAPageOfLongOrders:
+    def test_can_be_read_by_any_client_and_leaves_nothing_out(self, checkout: Checkout) -> None:
+        """A gRPC client reads no message over 4 MB unless it is told to."""
+        frank = Caller("customer", "frank")
+        items = [new_order_item(sku="s" * 256, name="n" * 256) for _ in range(100)]
+        placed = [checkout.place(frank, items=items).id for _ in range(80)]
+        listing = Listing(checkout, "orders")
+        pages = list(listing.pages(frank, page_size=100))
+        assert [i for page in pages for i in page] == placed[::-1]
+        assert len(pages) > 1
+        first = checkout.orders(frank).answer("ListOrders", page_size=100).message
+        longest = max(order.ByteSize() for order in first.orders)
+        assert PAGE_BYTES_MAX - longest < first.ByteSize() < PAGE_BYTES_MAX + 1024
 
 
 class TestFilters:
