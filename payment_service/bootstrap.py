@@ -146,6 +146,7 @@ def build(
         metrics=exposition(metrics.registry, settings),
         closers=closers,
         threads=settings.threads,
+        connections=settings.connections,
         patience=patience,
         drain_seconds=settings.drain_seconds,
         insecure=settings.insecure,

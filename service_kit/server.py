@@ -30,6 +30,7 @@ _MILLISECONDS: Final = 1000
 _UNREAD_REQUEST_BYTES: Final = 4 * REQUEST_BYTES_MAX
 _UNREAD_METADATA_BYTES: Final = 4 * METADATA_BYTES_MAX
 CALLS_OF_A_CONNECTION_MAX: Final = 200
+_HANDSHAKE_SECONDS: Final = 10
 # How long a connection that is due to close waits for its calls: as long as the longest call.
 _CONNECTION_GRACE_SECONDS: Final = 30
 # How long after the last call its reply may be on the way.
@@ -77,7 +78,8 @@ class Server:
     """Serves, tells its health, and drains.
 
     `ping` returns if the database answers and raises if it does not. `threads` is how many calls
-    are served at the same time; there are a few more, to refuse others. `workers` run while it
+    are served at the same time; there are a few more, to refuse others. Beyond so many
+    `connections` there is no further one, not for health either. `workers` run while it
     serves. `patience` is the one that the interceptors have. The drain ends `streams` at once.
     `metrics` are told from before the first call until after the last one. `closers` run last,
     after whatever may need what they close.
@@ -97,6 +99,7 @@ class Server:
         metrics: Exposition | None = None,
         closers: Sequence[Callable[[], None]] = (),
         threads: int = 64,
+        connections: int = 500,
         drain_seconds: float = 10.0,
         insecure: bool = False,
         reflection: bool = True,
@@ -121,7 +124,7 @@ class Server:
         self._server = grpc.server(
             self._pool,
             interceptors=list(interceptors),
-            options=_options(max_connection_age_seconds),
+            options=_options(connections, max_connection_age_seconds),
         )
         for service in services:
             service.add_to(self._server)
@@ -231,10 +234,13 @@ def run_until_signal(app: Runs) -> None:
             signal.signal(number, handler)
 
 
-def _options(max_connection_age_seconds: int) -> list[tuple[str, int]]:
+def _options(connections: int, max_connection_age_seconds: int) -> list[tuple[str, int]]:
     return [
         # Without this a second server takes half of the connections of a port in silence.
         ("grpc.so_reuseport", 0),
+        ("grpc.max_allowed_incoming_connections", connections),
+        # Who connects and says nothing is let go.
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * _MILLISECONDS),
         ("grpc.max_receive_message_length", _UNREAD_REQUEST_BYTES),
         # Between the two sizes grpc would refuse some and not others.
         ("grpc.max_metadata_size", _UNREAD_METADATA_BYTES),

@@ -163,6 +163,9 @@ class ServiceSettings(BaseSettings):
     threads: int = setting(
         64, "Calls served at the same time; one more is refused", "1 to 1000", ge=1, le=1000
     )
+    connections: int = setting(
+        500, "Connections open at the same time", "1 to 100000", ge=1, le=100_000
+    )
     customer_rate: float = setting(
         50,
         "Calls a second that one customer may make; 0: any number",

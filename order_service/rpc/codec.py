@@ -70,7 +70,7 @@ class Codec:
         self, request: order_service_pb2.CreateOrderRequest, call: Call
     ) -> CreateOrder.Command:
         """Decode CreateOrder. Raises InvalidRequest with everything that is wrong."""
-        found = [*violations(request, RULES), *_customer(request.customer_id, call)]
+        found = _of_customer(request, call)
         if call.principal.role != CUSTOMER and not request.customer_id:
             found.append(FieldViolation("customer_id", "is required from a service"))
         items = tuple(
@@ -117,7 +117,7 @@ class Codec:
         self, request: order_service_pb2.ListOrdersRequest, call: Call
     ) -> ListOrders.Query:
         """Decode ListOrders. Raises InvalidRequest, InvalidPageToken."""
-        _raise_any([*violations(request, RULES), *_customer(request.customer_id, call)])
+        _raise_any(_of_customer(request, call))
         before = ""
         if request.page_token:
             before = self._page_tokens.open(request.page_token, _scope(request, call))
@@ -300,10 +300,12 @@ def _actor(call: Call) -> Actor:
     )
 
 
-def _customer(customer_id: str, call: Call) -> list[FieldViolation]:
-    if call.principal.role != CUSTOMER or customer_id in ("", call.principal.id):
-        return []
-    return [FieldViolation("customer_id", "must be empty or the caller's own id")]
+def _of_customer(request: Any, call: Call) -> list[FieldViolation]:
+    found = violations(request, RULES)
+    own = call.principal.role != CUSTOMER or request.customer_id in ("", call.principal.id)
+    if not own and all(violation.field != "customer_id" for violation in found):
+        found.append(FieldViolation("customer_id", "must be empty or the caller's own id"))
+    return found
 
 
 def _totals(items: tuple[OrderItem, ...]) -> list[FieldViolation]:
