@@ -22,6 +22,7 @@ ROLES: Final = tuple(role for role in INSTALLED_NAMES.roles.values() if role)
 # A role that is named after a service belongs to that service, whose only id is its name.
 PEER_IDS: Final = {role: role.replace("_", "-") for role in ROLES if role.endswith("_service")}
 
+ID_CHARACTERS: Final = "1 to 256 visible ASCII characters"
 _ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
 
 
@@ -49,6 +50,6 @@ def _identifier(metadata: Mapping[str, str], header: str) -> str:
     if not _ID.fullmatch(value) or card_data.find_in_text(value):
         raise CredentialsMissing(
             header=header,
-            problem="must be 1 to 256 visible ASCII characters and no card number",
+            problem=f"must be {ID_CHARACTERS} and no card number",
         )
     return value

@@ -43,7 +43,7 @@ from service_kit.contract.limits import limits
 from service_kit.contract.method_contracts import MethodContract
 from service_kit.error_table import ErrorTable
 from service_kit.interceptors.calls import DEADLINE_DEFAULT_SECONDS, DEADLINE_MAX_SECONDS
-from service_kit.interceptors.identity import ROLES
+from service_kit.interceptors.identity import ID_CHARACTERS, ROLES
 from service_kit.interceptors.requests import METADATA_BYTES_MAX, REQUEST_BYTES_MAX
 from service_kit.patience import REQUEST_SECONDS
 from service_kit.server import CALLS_OF_A_CONNECTION_MAX
@@ -342,6 +342,7 @@ class TestLimits:
     @pytest.mark.parametrize("service", SERVICES)
     def test_of_every_call_are_those_of_the_code(self, service: str) -> None:
         said = comment(service)
+        assert f"A caller's id is {ID_CHARACTERS}." in said
         assert f"A request is at most {REQUEST_BYTES_MAX // 1024} kB," in said
         assert f"its metadata at most {METADATA_BYTES_MAX // 1024} kB," in said
         assert f"not come {REQUEST_SECONDS:.0f} seconds after its headers" in said

@@ -36,14 +36,15 @@ class OrderServiceStub:
     whatever it is, or none.) Every refusal is described in
     `checkout.error.v1.ErrorReason`.
 
-    What a server takes has limits. A request is at most 64 kB, its metadata at
-    most 8 kB, keys and values together: more is refused with VALIDATION_FAILED,
-    four times as much by the transport, with RESOURCE_EXHAUSTED and no reason. A
-    request that has not come 5 seconds after its headers, or while many callers
-    keep a server waiting so, is cut off with CANCELLED. A connection carries at
-    most 200 calls at a time; a client keeps further ones to itself. A server
-    serves a number of calls at a time and refuses one more at once with
-    OVERLOADED, and so it does with what goes beyond what one caller may ask for.
+    What a server takes has limits. A caller's id is 1 to 256 visible ASCII
+    characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
+    values together: more is refused with VALIDATION_FAILED, four times as much
+    by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
+    not come 5 seconds after its headers, or while many callers keep a server
+    waiting so, is cut off with CANCELLED. A connection carries at most 200
+    calls at a time; a client keeps further ones to itself. A server serves a
+    number of calls at a time and refuses one more at once with OVERLOADED, and
+    so it does with what goes beyond what one caller may ask for.
     """
 
     def __init__(self, channel):
@@ -120,14 +121,15 @@ class OrderServiceServicer:
     whatever it is, or none.) Every refusal is described in
     `checkout.error.v1.ErrorReason`.
 
-    What a server takes has limits. A request is at most 64 kB, its metadata at
-    most 8 kB, keys and values together: more is refused with VALIDATION_FAILED,
-    four times as much by the transport, with RESOURCE_EXHAUSTED and no reason. A
-    request that has not come 5 seconds after its headers, or while many callers
-    keep a server waiting so, is cut off with CANCELLED. A connection carries at
-    most 200 calls at a time; a client keeps further ones to itself. A server
-    serves a number of calls at a time and refuses one more at once with
-    OVERLOADED, and so it does with what goes beyond what one caller may ask for.
+    What a server takes has limits. A caller's id is 1 to 256 visible ASCII
+    characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
+    values together: more is refused with VALIDATION_FAILED, four times as much
+    by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
+    not come 5 seconds after its headers, or while many callers keep a server
+    waiting so, is cut off with CANCELLED. A connection carries at most 200
+    calls at a time; a client keeps further ones to itself. A server serves a
+    number of calls at a time and refuses one more at once with OVERLOADED, and
+    so it does with what goes beyond what one caller may ask for.
     """
 
     def CreateOrder(self, request, context):
@@ -358,14 +360,15 @@ class OrderService:
     whatever it is, or none.) Every refusal is described in
     `checkout.error.v1.ErrorReason`.
 
-    What a server takes has limits. A request is at most 64 kB, its metadata at
-    most 8 kB, keys and values together: more is refused with VALIDATION_FAILED,
-    four times as much by the transport, with RESOURCE_EXHAUSTED and no reason. A
-    request that has not come 5 seconds after its headers, or while many callers
-    keep a server waiting so, is cut off with CANCELLED. A connection carries at
-    most 200 calls at a time; a client keeps further ones to itself. A server
-    serves a number of calls at a time and refuses one more at once with
-    OVERLOADED, and so it does with what goes beyond what one caller may ask for.
+    What a server takes has limits. A caller's id is 1 to 256 visible ASCII
+    characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
+    values together: more is refused with VALIDATION_FAILED, four times as much
+    by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
+    not come 5 seconds after its headers, or while many callers keep a server
+    waiting so, is cut off with CANCELLED. A connection carries at most 200
+    calls at a time; a client keeps further ones to itself. A server serves a
+    number of calls at a time and refuses one more at once with OVERLOADED, and
+    so it does with what goes beyond what one caller may ask for.
     """
 
     @staticmethod

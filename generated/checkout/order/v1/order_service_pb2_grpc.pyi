@@ -37,14 +37,15 @@ class OrderServiceStub:
     whatever it is, or none.) Every refusal is described in
     `checkout.error.v1.ErrorReason`.
 
-    What a server takes has limits. A request is at most 64 kB, its metadata at
-    most 8 kB, keys and values together: more is refused with VALIDATION_FAILED,
-    four times as much by the transport, with RESOURCE_EXHAUSTED and no reason. A
-    request that has not come 5 seconds after its headers, or while many callers
-    keep a server waiting so, is cut off with CANCELLED. A connection carries at
-    most 200 calls at a time; a client keeps further ones to itself. A server
-    serves a number of calls at a time and refuses one more at once with
-    OVERLOADED, and so it does with what goes beyond what one caller may ask for.
+    What a server takes has limits. A caller's id is 1 to 256 visible ASCII
+    characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
+    values together: more is refused with VALIDATION_FAILED, four times as much
+    by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
+    not come 5 seconds after its headers, or while many callers keep a server
+    waiting so, is cut off with CANCELLED. A connection carries at most 200
+    calls at a time; a client keeps further ones to itself. A server serves a
+    number of calls at a time and refuses one more at once with OVERLOADED, and
+    so it does with what goes beyond what one caller may ask for.
     """
 
     @_typing.overload
@@ -169,14 +170,15 @@ class OrderServiceAsyncStub(OrderServiceStub):
     whatever it is, or none.) Every refusal is described in
     `checkout.error.v1.ErrorReason`.
 
-    What a server takes has limits. A request is at most 64 kB, its metadata at
-    most 8 kB, keys and values together: more is refused with VALIDATION_FAILED,
-    four times as much by the transport, with RESOURCE_EXHAUSTED and no reason. A
-    request that has not come 5 seconds after its headers, or while many callers
-    keep a server waiting so, is cut off with CANCELLED. A connection carries at
-    most 200 calls at a time; a client keeps further ones to itself. A server
-    serves a number of calls at a time and refuses one more at once with
-    OVERLOADED, and so it does with what goes beyond what one caller may ask for.
+    What a server takes has limits. A caller's id is 1 to 256 visible ASCII
+    characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
+    values together: more is refused with VALIDATION_FAILED, four times as much
+    by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
+    not come 5 seconds after its headers, or while many callers keep a server
+    waiting so, is cut off with CANCELLED. A connection carries at most 200
+    calls at a time; a client keeps further ones to itself. A server serves a
+    number of calls at a time and refuses one more at once with OVERLOADED, and
+    so it does with what goes beyond what one caller may ask for.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -297,14 +299,15 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     whatever it is, or none.) Every refusal is described in
     `checkout.error.v1.ErrorReason`.
 
-    What a server takes has limits. A request is at most 64 kB, its metadata at
-    most 8 kB, keys and values together: more is refused with VALIDATION_FAILED,
-    four times as much by the transport, with RESOURCE_EXHAUSTED and no reason. A
-    request that has not come 5 seconds after its headers, or while many callers
-    keep a server waiting so, is cut off with CANCELLED. A connection carries at
-    most 200 calls at a time; a client keeps further ones to itself. A server
-    serves a number of calls at a time and refuses one more at once with
-    OVERLOADED, and so it does with what goes beyond what one caller may ask for.
+    What a server takes has limits. A caller's id is 1 to 256 visible ASCII
+    characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
+    values together: more is refused with VALIDATION_FAILED, four times as much
+    by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
+    not come 5 seconds after its headers, or while many callers keep a server
+    waiting so, is cut off with CANCELLED. A connection carries at most 200
+    calls at a time; a client keeps further ones to itself. A server serves a
+    number of calls at a time and refuses one more at once with OVERLOADED, and
+    so it does with what goes beyond what one caller may ask for.
     """
 
     @_abc_1.abstractmethod

@@ -35,14 +35,15 @@ class PaymentServiceStub:
     sets 10 seconds; a longer one than 30 seconds counts as 30. Every refusal is
     described in `checkout.error.v1.ErrorReason`.
 
-    What a server takes has limits. A request is at most 64 kB, its metadata at
-    most 8 kB, keys and values together: more is refused with VALIDATION_FAILED,
-    four times as much by the transport, with RESOURCE_EXHAUSTED and no reason. A
-    request that has not come 5 seconds after its headers, or while many callers
-    keep a server waiting so, is cut off with CANCELLED. A connection carries at
-    most 200 calls at a time; a client keeps further ones to itself. A server
-    serves a number of calls at a time and refuses one more at once with
-    OVERLOADED, and so it does with what goes beyond what one caller may ask for.
+    What a server takes has limits. A caller's id is 1 to 256 visible ASCII
+    characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
+    values together: more is refused with VALIDATION_FAILED, four times as much
+    by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
+    not come 5 seconds after its headers, or while many callers keep a server
+    waiting so, is cut off with CANCELLED. A connection carries at most 200
+    calls at a time; a client keeps further ones to itself. A server serves a
+    number of calls at a time and refuses one more at once with OVERLOADED, and
+    so it does with what goes beyond what one caller may ask for.
     """
 
     def __init__(self, channel):
@@ -98,14 +99,15 @@ class PaymentServiceServicer:
     sets 10 seconds; a longer one than 30 seconds counts as 30. Every refusal is
     described in `checkout.error.v1.ErrorReason`.
 
-    What a server takes has limits. A request is at most 64 kB, its metadata at
-    most 8 kB, keys and values together: more is refused with VALIDATION_FAILED,
-    four times as much by the transport, with RESOURCE_EXHAUSTED and no reason. A
-    request that has not come 5 seconds after its headers, or while many callers
-    keep a server waiting so, is cut off with CANCELLED. A connection carries at
-    most 200 calls at a time; a client keeps further ones to itself. A server
-    serves a number of calls at a time and refuses one more at once with
-    OVERLOADED, and so it does with what goes beyond what one caller may ask for.
+    What a server takes has limits. A caller's id is 1 to 256 visible ASCII
+    characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
+    values together: more is refused with VALIDATION_FAILED, four times as much
+    by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
+    not come 5 seconds after its headers, or while many callers keep a server
+    waiting so, is cut off with CANCELLED. A connection carries at most 200
+    calls at a time; a client keeps further ones to itself. A server serves a
+    number of calls at a time and refuses one more at once with OVERLOADED, and
+    so it does with what goes beyond what one caller may ask for.
     """
 
     def ProcessPayment(self, request, context):
@@ -245,14 +247,15 @@ class PaymentService:
     sets 10 seconds; a longer one than 30 seconds counts as 30. Every refusal is
     described in `checkout.error.v1.ErrorReason`.
 
-    What a server takes has limits. A request is at most 64 kB, its metadata at
-    most 8 kB, keys and values together: more is refused with VALIDATION_FAILED,
-    four times as much by the transport, with RESOURCE_EXHAUSTED and no reason. A
-    request that has not come 5 seconds after its headers, or while many callers
-    keep a server waiting so, is cut off with CANCELLED. A connection carries at
-    most 200 calls at a time; a client keeps further ones to itself. A server
-    serves a number of calls at a time and refuses one more at once with
-    OVERLOADED, and so it does with what goes beyond what one caller may ask for.
+    What a server takes has limits. A caller's id is 1 to 256 visible ASCII
+    characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
+    values together: more is refused with VALIDATION_FAILED, four times as much
+    by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
+    not come 5 seconds after its headers, or while many callers keep a server
+    waiting so, is cut off with CANCELLED. A connection carries at most 200
+    calls at a time; a client keeps further ones to itself. A server serves a
+    number of calls at a time and refuses one more at once with OVERLOADED, and
+    so it does with what goes beyond what one caller may ask for.
     """
 
     @staticmethod
