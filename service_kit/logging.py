@@ -39,6 +39,8 @@ def configure(service: str, *, json: bool | None = None, stream: BinaryIO | None
     root = logging.getLogger()
     root.handlers = [_IntoStructlog()]
     root.setLevel(logging.WARNING)
+    # It shows headers that are not UTF-8, whole: whatever a caller puts there, and at what length.
+    logging.getLogger("grpc._cython").setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
 
 
