@@ -175,7 +175,7 @@ def build(
         patience=patience,
         drain_seconds=settings.drain_seconds,
         insecure=settings.insecure,
-        reflection=settings.reflection,
+        reflection=settings.effective_reflection(),
     )
 
 

@@ -221,8 +221,10 @@ class ServiceSettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = setting(
         "auto", "Form of the log; auto: console on a terminal, else json", "auto, json or console"
     )
-    reflection: bool = setting(
-        True, "Tell callers the contract (grpcurl needs it)", "true or false"
+    reflection: Literal["auto", "true", "false"] = setting(
+        "auto",
+        "Tell callers the contract, which grpcurl needs; auto: only callers on this machine",
+        "auto, true or false",
     )
     data_dir: Path = setting(
         Path(".data"),
@@ -256,6 +258,10 @@ class ServiceSettings(BaseSettings):
     def json_logs(self) -> bool | None:
         """Say whether to log JSON; None leaves it to the stream."""
         return None if self.log_format == "auto" else self.log_format == "json"
+
+    def effective_reflection(self) -> bool:
+        """Say whether to tell callers the contract."""
+        return is_loopback(self.host) if self.reflection == "auto" else self.reflection == "true"
 
     def contradictions(self) -> list[str]:
         """List the mistakes that are in no single setting. Subclasses add theirs."""

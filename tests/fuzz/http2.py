@@ -82,10 +82,14 @@ def spoiled_headers(random: Random, method: str) -> bytes:
                 headers.append((b"grpc-encoding", random.choice((b"gzip", b"deflate", nasty))))
             case _:
                 headers.append((random.choice((nasty, b"x-bin", b"grpc-status", b":path")), nasty))
+    return whole_call(headers)
+
+
+def whole_call(headers: Headers) -> bytes:
+    """Make a call of headers and an empty message."""
     message = b"\x00" + struct.pack(">I", 0)
-    return frame(_HEADERS, header_block(headers), flags=_END_HEADERS, stream=1) + frame(
-        _DATA, message, flags=_END_STREAM, stream=1
-    )
+    opened = frame(_HEADERS, header_block(headers), flags=_END_HEADERS, stream=1)
+    return opened + frame(_DATA, message, flags=_END_STREAM, stream=1)
 
 
 _TIMEOUTS: Final = (b"0n", b"-1S", b"99999999H", b"1", b"", b"xS", b"99999999999999999999S")
@@ -156,14 +160,19 @@ KINDS: Final[Sequence[Callable[[Random, str], bytes]]] = (
 )
 
 
-def run(address: str, method: str, *, seed: int, number: int) -> bytes:
-    """Send what this number stands for on a connection of its own; return what came back."""
+def run(address: str, method: str, *, seed: int, number: int) -> None:
+    """Send what this number stands for on a connection of its own."""
     random = Random(f"http2/{seed}/{number}")  # noqa: S311 - it must be repeatable
+    exchange(address, random.choice(KINDS)(random, method), politely=random.random() < 0.95)
+
+
+def exchange(address: str, frames: bytes, *, politely: bool = True) -> bytes:
+    """Connect, send, and return what comes back; `politely`, with what HTTP/2 begins with."""
     host, _, port = address.rpartition(":")
-    opening = _PREFACE + frame(_SETTINGS, b"") if random.random() < 0.95 else b""
+    opening = _PREFACE + frame(_SETTINGS, b"") if politely else b""
     received = bytearray()
     with socket.create_connection((host, int(port)), timeout=5) as line, _cut_off():
-        line.sendall(opening + random.choice(KINDS)(random, method))
+        line.sendall(opening + frames)
         line.settimeout(_READ_SECONDS)
         while len(received) < _READ_BYTES and (piece := line.recv(_READ_BYTES)):
             received += piece

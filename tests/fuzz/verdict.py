@@ -1,11 +1,12 @@
 """Which answers are clean, whatever was sent."""
 
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
 from service_kit.status import refusal_of
+from tests.assertions import everything_told
 
 Code = grpc.StatusCode
 
@@ -43,11 +44,3 @@ def problem_with(error: grpc.RpcError, declared: Collection[str]) -> str:
     told = everything_told(error)
     found = [trace for trace in _TRACES if trace in told]
     return f"told of {', '.join(found)}" if found else ""
-
-
-def everything_told(error: grpc.RpcError) -> str:
-    """Put together all that the client was told."""
-    call: Any = error
-    pairs = (*(call.initial_metadata() or ()), *(call.trailing_metadata() or ()))
-    texts = [v.decode("latin-1") if isinstance(v, bytes) else v for _, v in pairs]
-    return " ".join((call.details() or "", *texts))

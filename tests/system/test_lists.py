@@ -199,7 +199,7 @@ class TestAPageToken:
         assert refusal.metadata == {"field": "page_token"}
         assert list(refusal.violations) == ["page_token"]
 
-    def test_tells_nothing_about_the_position(self, listing: Listing, token: str) -> None:
+    def test_threat_11_tells_nothing_about_the_position(self, listing: Listing, token: str) -> None:
         assert "ord_" not in token
         assert "pay_" not in token
 
@@ -207,13 +207,13 @@ class TestAPageToken:
         page = listing.page(OPERATIONS, customer_id="carol", page_size=1, page_token=token)
         assert len(listing.ids(page)) == 1
 
-    def test_is_no_good_for_another_caller(self, listing: Listing, token: str) -> None:
+    def test_threat_11_is_no_good_for_another_caller(self, listing: Listing, token: str) -> None:
         another = Caller("operations", "oscar")
         same_id = Caller("service", OPERATIONS.id)
         for caller in (another, same_id):
             self.expect_refused(listing, caller, token, customer_id="carol")
 
-    def test_is_no_good_with_other_arguments(self, listing: Listing, token: str) -> None:
+    def test_threat_11_is_no_good_with_other_arguments(self, listing: Listing, token: str) -> None:
         status = {
             "orders": order_pb2.ORDER_STATUS_PAID,
             "payments": payment_pb2.PAYMENT_STATUS_FAILED,
@@ -222,15 +222,24 @@ class TestAPageToken:
         self.expect_refused(listing, OPERATIONS, token, customer_id="bob")
         self.expect_refused(listing, OPERATIONS, token, customer_id="carol", status=status)
 
-    def test_is_no_good_for_the_other_list(self, listing: Listing, token: str) -> None:
+    def test_threat_11_is_no_good_for_the_other_list(self, listing: Listing, token: str) -> None:
         other = Listing(listing.checkout, "payments" if listing.kind == "orders" else "orders")
         self.expect_refused(other, OPERATIONS, token, customer_id="carol")
 
-    def test_is_no_good_when_it_was_altered(self, listing: Listing, token: str) -> None:
+    def test_threat_11_is_no_good_when_it_was_altered(self, listing: Listing, token: str) -> None:
         other = "B" if token.startswith("A") else "A"
         altered = [token[:-1], token + "A", other + token[1:], token.swapcase(), "*", "A" * 1024]
         for wrong in altered:
             self.expect_refused(listing, OPERATIONS, wrong, customer_id="carol")
+
+    def test_threat_11_is_no_good_with_a_character_changed(
+        self, listing: Listing, token: str
+    ) -> None:
+        # The last one has bits that mean nothing.
+        for place, character in enumerate(token[:-1]):
+            other = "A" if character != "A" else "B"
+            changed = token[:place] + other + token[place + 1 :]
+            self.expect_refused(listing, OPERATIONS, changed, customer_id="carol")
 
 
 @pytest.mark.requirement("FR-202")

@@ -382,7 +382,9 @@ class TestABug:
         greeter.error = request.param
 
     @pytest.mark.usefixtures("bug")
-    def test_is_told_as_internal_with_the_trace_id_and_nothing_else(self, client: Client) -> None:
+    def test_threat_14_is_told_as_internal_with_the_trace_id_and_nothing_else(
+        self, client: Client
+    ) -> None:
         with refused(grpc.StatusCode.INTERNAL, "INTERNAL") as refusal:
             client.greet(x_trace_id=TRACE_ID)
 
