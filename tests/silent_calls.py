@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from tests.client import Metadata
+from tests.waiting import eventually
 
 
 @contextmanager
@@ -33,11 +34,6 @@ def silent_calls(
 
 def code_of(call: Any) -> grpc.StatusCode:
     """Wait for the end of a call, and return what it ended with."""
-    try:
-        for _ in call:
-            pass
-    except grpc.RpcError as error:
-        ended: Any = error
-        code: grpc.StatusCode = ended.code()
-        return code
-    return grpc.StatusCode.OK
+    eventually(lambda: not call.is_active())
+    code: grpc.StatusCode = call.code()
+    return code
