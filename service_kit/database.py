@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 ATTEMPTS_MAX: Final = 5
 _PAUSE_SECONDS: Final = (0.005, 0.05)
+# With one more wait for a lock still less than the callers' usual deadline: whoever has gone by
+# then has learned nothing, and has kept a thread.
+_PATIENCE_SECONDS: Final = 5.0
 
 # Another transaction won: serialization_failure, deadlock_detected, lock_not_available,
 # unique_violation (https://www.postgresql.org/docs/current/errcodes-appendix.html).
@@ -68,9 +71,10 @@ class Database:
     """One database and its connection pool.
 
     `url` is an SQLAlchemy URL of SQLite or PostgreSQL. A statement waits `lock_wait_seconds`
-    for other transactions, a caller `pool_wait_seconds` for a connection. `read_only` opens an
-    SQLite file without making or changing it; PostgreSQL is not affected. All methods raise
-    StorageUnavailable if the database does not answer.
+    for other transactions, a caller `pool_wait_seconds` for a connection. After
+    `patience_seconds` a transaction is not run again. `read_only` opens an SQLite file without
+    making or changing it; PostgreSQL is not affected. All methods raise StorageUnavailable if
+    the database does not answer.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Database:
         pool_size: int = 16,
         lock_wait_seconds: float = 2.0,
         pool_wait_seconds: float = 3.0,
+        patience_seconds: float = _PATIENCE_SECONDS,
         read_only: bool = False,
     ) -> None:
         parsed = sa.make_url(url)
@@ -96,7 +101,8 @@ class Database:
             hide_parameters=True,
         )
         # SQLite has one writer at a time; waiting here is fair and cheap, in the file it is not.
-        self._writer: Any = threading.Lock() if self.is_sqlite else nullcontext()
+        self._writer = threading.Lock() if self.is_sqlite else None
+        self._patience_seconds = patience_seconds
         self._reader = (
             self._engine.execution_options(reads_only=True)
             if self.is_sqlite
@@ -113,20 +119,19 @@ class Database:
         """Run `work` in one transaction and commit it.
 
         `work` may run up to five times: a transaction that lost a race or its connection is
-        run again from its beginning. It must have no effect outside the transaction and be
-        able to recognise its own commit, whose confirmation may have been lost.
+        run again from its beginning, unless its patience is over. It must have no effect
+        outside the transaction and be able to recognise its own commit, whose confirmation may
+        have been lost.
 
-        Raises ConcurrentUpdate if the race is lost five times, StorageUnavailable if the
-        database does not answer or did not confirm.
+        Raises ConcurrentUpdate if the race is lost five times or for too long,
+        StorageUnavailable if the database does not answer or did not confirm.
         """
         assert not transaction_is_open(), "a transaction inside a transaction"
         lost: exc.DBAPIError | None = None
-        for attempt in range(ATTEMPTS_MAX):
-            if attempt:
-                # Not in step with the transaction that won.
-                time.sleep(random.uniform(*_PAUSE_SECONDS) * attempt)  # noqa: S311
+        give_up_at = time.monotonic() + self._patience_seconds
+        for attempt in _attempts(give_up_at):  # noqa: B007 - how many there were
             try:
-                with self._writer, _marked_open(), self._engine.begin() as connection:
+                with self._turn(give_up_at), _marked_open(), self._engine.begin() as connection:
                     return work(connection)
             except RaceLost:
                 continue
@@ -139,7 +144,7 @@ class Database:
                     raise _without_values(error) from None
         if lost:
             raise self._unavailable(lost) from lost
-        raise ConcurrentUpdate(attempts=ATTEMPTS_MAX)
+        raise ConcurrentUpdate(attempts=attempt)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work`, which only reads. On PostgreSQL each statement sees its own moment."""
@@ -160,6 +165,19 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self._engine.dispose()
+
+    @contextmanager
+    def _turn(self, give_up_at: float) -> Iterator[None]:
+        if self._writer is None:
+            yield
+            return
+        # Others of this process may each wait in vain for another program that holds the file.
+        if not self._writer.acquire(timeout=max(0.0, give_up_at - time.monotonic())):
+            raise RaceLost
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     def _unavailable(self, error: exc.DBAPIError | exc.TimeoutError) -> StorageUnavailable:
         # The caller learns that it is so; why is for those who run the database.
@@ -206,6 +224,16 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 def sorted_text(length: int) -> sa.String:
     """Make a text type that sorts by its bytes on both databases, as ids must."""
     return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
+
+
+def _attempts(give_up_at: float) -> Iterator[int]:
+    yield 1
+    for attempt in range(2, ATTEMPTS_MAX + 1):
+        # Not in step with the transaction that won.
+        time.sleep(random.uniform(*_PAUSE_SECONDS) * (attempt - 1))  # noqa: S311
+        if time.monotonic() >= give_up_at:
+            return
+        yield attempt
 
 
 @contextmanager

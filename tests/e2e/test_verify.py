@@ -218,7 +218,7 @@ def charge_again(ledger: Path, order_id: str) -> None:
     """Book a second charge, as a gateway would that got it under another key."""
     with closing(sqlite3.connect(ledger)) as connection, connection:
         connection.execute(
-            "INSERT INTO charges SELECT 'again' || key, 'again' || reference, order_id,"
+            "INSERT INTO charges SELECT 'again' || key, 1, 'again' || reference, order_id,"
             " currency_code, amount_minor, decline_code, refund_answer, refund_decline_code, at"
             " FROM charges WHERE order_id = ?",
             (order_id,),

@@ -36,6 +36,9 @@ FLOORS: Final[dict[str, int]] = {
     "kills, random": 100,
     "zombies": 32,
     "restarts of PostgreSQL": 30,
+    "troubles of Redis": 120,
+    "replies planted in Redis": 100,
+    "disks full in the middle of a write": 24,
     "checkouts": 400,
     "clock jumps, sqlite": 300,
     "clock jumps, postgresql": 300,
@@ -141,7 +144,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Tell how to repeat a failure."""
     report: pytest.TestReport = yield
     if report.failed:
-        seed = dict(item.user_properties).get(SEED)
+        of_module = getattr(item, "funcargs", {}).get("module_seed")
+        seed = dict(item.user_properties).get(SEED, of_module)
         chosen = f"{SEED}={seed} " if seed is not None else ""
         arguments = shlex.quote(f"ARGS={shlex.quote(item.nodeid)}")
         report.sections.append(("repeat with", f"{chosen}make faults {arguments}"))

@@ -6,6 +6,7 @@ Each service has one zygote that has its modules loaded and forks a process per 
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -165,6 +166,14 @@ class Service:
     def thaw(self) -> None:
         """Let it go on as if nothing had been."""
         os.kill(self._pid, signal.SIGCONT)
+
+    def limit_files(self, size: int) -> None:
+        """Let it write no file behind so many bytes: as if the disk were full there."""
+        resource.prlimit(self._pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    def limit_no_files(self) -> None:
+        """Give it all the room that there is."""
+        self.limit_files(resource.RLIM_INFINITY)
 
     def close(self) -> None:
         """Have no process any more."""

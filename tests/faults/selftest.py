@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,20 +44,26 @@ class Layer:
 
 
 LAYERS: Final = (
-    Layer("named kill points", ("test_named_points.py",)),
+    Layer("open transactions", ("test_open_transactions.py",)),
     Layer("races", ("test_races.py", "test_payment_races.py", "test_worker_races.py"), 0.1),
-    Layer("late requests", ("test_late_requests.py",)),
     Layer("stateful", ("test_stateful.py",), 0.2),
     Layer("clocks", ("test_clocks.py",)),
     Layer("deadlines", ("test_deadlines.py",)),
-    Layer("network", ("test_network.py",)),
+    Layer("late requests", ("test_late_requests.py",)),
+    Layer("named kills", ("test_named_points.py",)),
+    Layer("random kills", ("test_random_kills.py",), 0.5),
+    Layer("zombies", ("test_zombies.py",)),
+    Layer("network", ("test_network.py",), 0.3),
     Layer(
         "stores",
-        ("test_postgres_errors.py", "test_redis_troubles.py", "test_sqlite_troubles.py"),
+        (
+            "test_postgres_errors.py",
+            "test_planted_replies.py",
+            "test_redis_troubles.py",
+            "test_sqlite_troubles.py",
+        ),
         0.3,
     ),
-    Layer("zombies", ("test_zombies.py",)),
-    Layer("random kills", ("test_random_kills.py", "test_postgres_restarts.py"), 0.5),
 )
 
 
@@ -154,10 +160,12 @@ def main() -> int:
     _require_sound(LAYERS)
     findings = []
     with ThreadPoolExecutor(options.jobs) as threads:
-        for finding in threads.map(lambda bug: find(bug, LAYERS), bugs):
+        for ended in as_completed([threads.submit(find, bug, LAYERS) for bug in bugs]):
+            finding = ended.result()
             findings.append(finding)
             by = f"{finding.layer}: {finding.test}" if finding.layer else "NOT FOUND"
             print(f"{finding.seconds:7.1f} s  {finding.bug}: {by}", flush=True)
+    findings.sort(key=lambda finding: finding.bug)
     found = [finding.seconds for finding in findings if finding.layer]
     seconds = f", {median(found):.0f} s to find one (median)" if found else ""
     print(f"{len(found)} of {len(bugs)} planted bugs found{seconds}")

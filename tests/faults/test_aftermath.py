@@ -74,8 +74,8 @@ def test_what_stays_in_flight_is_named(tmp_path: Path) -> None:
 def test_a_second_charge_is_found(desk: Desk) -> None:
     desk.place_and_pay()
     desk.rewrite_ledger(
-        "INSERT INTO charges SELECT 'another', 'ch_another', order_id, currency_code, amount_minor,"
-        " decline_code, refund_answer, refund_decline_code, at FROM charges"
+        "INSERT INTO charges SELECT 'another', 1, 'ch_another', order_id, currency_code,"
+        " amount_minor, decline_code, refund_answer, refund_decline_code, at FROM charges"
     )
     with pytest.raises(AssertionError, match="charged 2 times"):
         desk.check()

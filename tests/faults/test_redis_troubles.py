@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from random import Random
 from types import MappingProxyType
 from typing import Any, Final
@@ -12,7 +13,7 @@ import redis
 
 from tests.faults.errands import ERRANDS
 from tests.faults.figures import Figures
-from tests.faults.history import Answered, Call, Refused
+from tests.faults.history import Answered, Call, Refused, Unknown
 from tests.faults.lines import Lines, breakable
 from tests.faults.size import sized
 from tests.servers.valkey import PrivateRedis
@@ -25,6 +26,10 @@ TROUBLES: Final = 60
 ERRANDS_AT_ONCE: Final = 6
 # Each request is sent so often after its final answer.
 _REPEATS: Final = 2
+# Of all requests, so many are sent once more in the end.
+_CHECKED_MAX: Final = 200
+# Far longer than any call takes, and no reason for a service to stop waiting.
+_PATIENT_SECONDS: Final = 20.0
 # Long enough for calls to meet it and for a service to leave Redis alone, or to find it again.
 _PAUSE_SECONDS: Final = (0.05, 0.6)
 
@@ -114,13 +119,16 @@ def lines(
 
 
 def test_every_answer_is_the_same_and_it_is_used_again(
-    lines: Lines, private_redis: PrivateRedis, figures: Figures, pool: ThreadPoolExecutor
+    lines: Lines, private_redis: PrivateRedis, figures: Figures
 ) -> None:
-    trouble = Trouble(private_redis, Random(lines.random.random()))  # noqa: S311 - repeatable
-    making = pool.submit(make_trouble, trouble, lines.random, figures)
-    for errands in [pool.submit(go_on_errands, lines, making) for _ in range(ERRANDS_AT_ONCE)]:
-        figures.add("repeats while Redis was in trouble", errands.result())
-    making.result()
+    random = Random(lines.random.random())  # noqa: S311 - repeatable
+    trouble = Trouble(private_redis, random)
+    with ThreadPoolExecutor(ERRANDS_AT_ONCE + 1) as pool:
+        making = pool.submit(make_trouble, trouble, random, figures)
+        running = [pool.submit(go_on_errands, lines, making) for _ in range(ERRANDS_AT_ONCE)]
+        answered = [call for errands in running for call in errands.result()]
+        making.result()
+    figures.add("repeats while Redis was in trouble", _REPEATS * len(answered))
 
     private_redis.flush()
     hits = trouble.hits()
@@ -133,6 +141,30 @@ def test_every_answer_is_the_same_and_it_is_used_again(
 
     wait_until(is_from_redis)
 
+    private_redis.kill()
+    for call in lines.random.sample(answered, min(_CHECKED_MAX, len(answered))):
+        stored = lines.send_until_final(call.request)
+        assert told(stored) == told(call), f"{call}: not what the database holds"
+
+
+def test_nobody_waits_for_one_that_is_frozen(
+    lines: Lines, private_redis: PrivateRedis, figures: Figures
+) -> None:
+    requests = [errand(lines) for errand in ERRANDS.values() for _ in range(_REPEATS)]
+    send = partial(lines.send_until_final, timeout=_PATIENT_SECONDS)
+    with ThreadPoolExecutor(len(requests)) as crowd:
+        private_redis.freeze()
+        try:
+            calls = list(crowd.map(send, requests))
+            again = list(crowd.map(send, requests))
+        finally:
+            private_redis.thaw()
+    assert [told(call) for call in again] == [told(call) for call in calls]
+    outcomes = [call.outcome for call in lines.history.calls]
+    left = [o for o in outcomes if isinstance(o, Unknown) and "DEADLINE_EXCEEDED" in o.problem]
+    assert left == []
+    figures.add("answers while Redis was frozen", len(calls) + len(again))
+
 
 def make_trouble(trouble: Trouble, random: Random, figures: Figures) -> None:
     """Let one thing after the other happen, each kind as often."""
@@ -144,17 +176,16 @@ def make_trouble(trouble: Trouble, random: Random, figures: Figures) -> None:
         figures.add("troubles of Redis")
 
 
-def go_on_errands(lines: Lines, until: Future[None]) -> int:
-    """Send requests and their repeats, which must get the same answer, and count those."""
-    repeats = 0
+def go_on_errands(lines: Lines, until: Future[None]) -> list[Call]:
+    """Send requests and their repeats, which must get the same answer, and return the first."""
+    answered = []
     while not until.done():
         for errand in ERRANDS.values():
-            request = errand(lines)
-            first = told(lines.send_until_final(request))
+            call = lines.send_until_final(errand(lines))
             for _ in range(_REPEATS):
-                assert told(lines.send_until_final(request)) == first
-                repeats += 1
-    return repeats
+                assert told(lines.send_until_final(call.request)) == told(call)
+            answered.append(call)
+    return answered
 
 
 def told(call: Call) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from sqlite3 import Connection, connect
 from types import MappingProxyType
@@ -27,16 +28,26 @@ _ERRANDS: Final = 3
 # A page has room for some rows.
 _ERRANDS_TO_FILL_A_PAGE: Final = 12
 _TIMES: Final = 2
+# The longest deadline that a call can have.
+_PATIENT_SECONDS: Final = 30.0
 
 
 @pytest.fixture(scope="module")
-def lines(checkouts: Checkouts, module_seed: int, figures: Figures) -> Iterator[Lines]:
+def listening() -> Iterator[None]:
+    """Every connection is seen when it is taken from its pool, of whomever."""
+    # Not while anybody takes one: the list of listeners would change under its reader.
+    event.listen(Pool, "checkout", _begin)
+    yield
+    event.remove(Pool, "checkout", _begin)
+
+
+@pytest.fixture(scope="module")
+def lines(
+    checkouts: Checkouts, listening: None, module_seed: int, figures: Figures
+) -> Iterator[Lines]:
     """A checkout on SQLite, all of whose orders are compared in the end."""
     with breakable(checkouts, SQLITE, seed=module_seed) as lines:
-        # Of whatever pool: the services' own are their own.
-        event.listen(Pool, "checkout", _begin)
         yield lines
-        event.remove(Pool, "checkout", _begin)
         lines.check(figures)
 
 
@@ -119,13 +130,38 @@ def test_nothing_is_half_done_and_the_same_key_does_it_later(
         list(pool.map(lines.send_until_final, requests))
 
 
+@pytest.mark.parametrize("of", ["orders", "payments"])
+def test_who_waits_for_a_database_that_another_holds_is_told_why(
+    lines: Lines, figures: Figures, of: str
+) -> None:
+    """However many wait, and each of them for the others too."""
+    checkout = lines.checkout
+    database = checkout.order_database if of == "orders" else checkout.payment_database
+    requests = [errand(lines) for errand in ERRANDS.values() for _ in range(_ERRANDS)]
+    with ThreadPoolExecutor(len(requests)) as crowd:
+        with held(file_of(database)):
+            calls = list(crowd.map(partial(lines.send, timeout=_PATIENT_SECONDS), requests))
+        met = [call for call in calls if is_in_vain(call)]
+        assert met, "nobody met it"
+        late = [call for call in met if is_late(call)]
+        assert late == []
+        figures.add("patient calls in vain, SQLite held by another", len(met))
+        list(crowd.map(lines.send_until_final, requests))
+
+
+def is_late(call: Call) -> bool:
+    """Say whether the caller has gone before it was told anything."""
+    return isinstance(call.outcome, Unknown) and call.outcome.problem.startswith(
+        "DEADLINE_EXCEEDED"
+    )
+
+
 def is_in_vain(call: Call) -> bool:
     """Say whether the caller is told to come back, for a reason of the contract."""
     match call.outcome:
         case Unknown(problem=problem):
-            assert problem.endswith(("STORAGE_UNAVAILABLE", "PAYMENT_OUTCOME_UNKNOWN")) or (
-                problem.startswith("DEADLINE_EXCEEDED")
-            ), call
+            told = problem.endswith(("STORAGE_UNAVAILABLE", "PAYMENT_OUTCOME_UNKNOWN"))
+            assert told or is_late(call), call
             return True
         case Refused(final=final):
             return not final

@@ -12,6 +12,7 @@ from tests.assertions import refused
 from tests.builders import new_key
 from tests.client import ALICE, OPERATIONS, SHOP, Answer
 from tests.faults.background import APPLY, ASK_AGAIN, READ, SETTLE, run, run_dry, settle_everything
+from tests.faults.facts import facts_of
 from tests.faults.racing import Finish, Racecourse, Racer
 from tests.system.simultaneously import reason_of
 
@@ -60,6 +61,11 @@ def who_paid(course: Racecourse, order: order_pb2.Order) -> str:
     return "worker" if paid.actor_id == "order-service" else "call"
 
 
+def has_begun_anything(course: Racecourse, order: order_pb2.Order) -> bool:
+    [facts] = facts_of(course.checkout, [order.id]).values()
+    return bool(facts.operations)
+
+
 class TestTheInbox:
     def test_mark_paid_against_the_inbox(self, course: Racecourse) -> None:
         def race() -> Finish:
@@ -82,6 +88,31 @@ class TestTheInbox:
             )
 
         course.run("mark paid x inbox", race, rounds=150, ways=["call", "worker"])
+
+    def test_pay_against_the_feed(self, course: Racecourse) -> None:
+        """The order is paid directly: what PayOrder begins comes to nothing, and hides nothing."""
+
+        def race() -> Finish:
+            order = course.checkout.place()
+            course.checkout.process(order)
+            pay = partial(
+                course.checkout.orders().answer,
+                "PayOrder",
+                order_id=order.id,
+                payment_token="tok_visa",
+                idempotency_key=new_key(),
+            )
+            outcome, _ = course.released(pay, worker(course, READ))
+            assert reason_of(outcome) == "PAYMENT_IN_PROGRESS"
+            return Finish(
+                order.id,
+                won="feed" if not has_begun_anything(course, order) else "call",
+                status="paid",
+                events=["order_created", "order_paid"],
+                charges=[TOTAL],
+            )
+
+        course.run("pay x feed", race, rounds=150, ways=["call", "feed"])
 
     def test_cancel_against_the_inbox(self, course: Racecourse) -> None:
         def race() -> Finish:

@@ -109,6 +109,8 @@ class TestThePort:
             assert checkout.order_server.metrics_address == ""
             assert checkout.payment_server.metrics_address == ""
 
+    # A channel that is closed the moment it was opened leaves a thread of gRPC's own behind.
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
     @pytest.mark.parametrize("service", ["ORDER_SERVICE", "PAYMENT_SERVICE"])
     def test_that_is_taken_ends_the_start(self, checkouts: Checkouts, service: str) -> None:
         with checkouts.running(metrics_port=0) as checkout:

@@ -141,7 +141,7 @@ class TestLooks:
     ) -> None:
         order = checkout.paid()
         books.ledger(
-            "INSERT INTO charges SELECT :key, :key, 'ord_' || :key, currency_code, amount_minor,"
+            "INSERT INTO charges SELECT :key, 1, :key, 'ord_' || :key, currency_code, amount_minor,"
             " '', refund_answer, '', at FROM charges WHERE order_id = :id",
             key=(key := new_key()),
             id=order.id,
@@ -175,7 +175,7 @@ class TestI1:
     def test_an_order_charged_twice(self, checkout: Checkout, books: Books) -> None:
         order = checkout.paid()
         books.ledger(
-            "INSERT INTO charges SELECT :key, :key, order_id, currency_code, amount_minor,"
+            "INSERT INTO charges SELECT :key, 1, :key, order_id, currency_code, amount_minor,"
             " decline_code, refund_answer, refund_decline_code, at FROM charges"
             " WHERE order_id = :id",
             key=new_key(),
@@ -490,8 +490,8 @@ class TestI6:
     def test_a_refund_that_the_ledger_booked_twice(self, checkout: Checkout, books: Books) -> None:
         order = refunded(checkout)
         books.ledger(
-            "INSERT INTO refunds SELECT :key, :key, charge_reference, currency_code, amount_minor,"
-            " '', at FROM refunds WHERE charge_reference ="
+            "INSERT INTO refunds SELECT :key, 1, :key, charge_reference, currency_code,"
+            " amount_minor, '', at FROM refunds WHERE charge_reference ="
             " (SELECT reference FROM charges WHERE order_id = :id)",
             key=(key := new_key()),
             id=order.id,

@@ -254,6 +254,21 @@ class TestARaceLost:
         with held(database, threads), pytest.raises(ConcurrentUpdate):
             other.transact(lock_everything)
 
+    def test_for_a_lock_is_given_up_before_that_when_its_patience_is_over(
+        self,
+        database_url: str,
+        database: Database,
+        open_database: OpenDatabase,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        other = open_database(database_url, lock_wait_seconds=0.01, patience_seconds=0)
+        database.transact(lambda connection: add(connection, "locked"))
+
+        with held(database, threads), pytest.raises(ConcurrentUpdate) as refusal:
+            other.transact(lock_everything)
+
+        assert refusal.value.attempts == 1
+
     @pytest.mark.parametrize("state", ["40001", "40P01", "55P03", "23505"])
     def test_is_every_state_in_which_postgresql_says_so(
         self, postgres: Database, state: str
@@ -623,7 +638,7 @@ class TestSqlite:
 
         assert {each.result(10) for each in asked} == {value}
 
-    def test_lets_writers_of_one_process_queue_however_long_they_take(
+    def test_lets_writers_of_one_process_queue_longer_than_for_the_file(
         self,
         sqlite_url: str,
         sqlite: Database,
@@ -642,6 +657,15 @@ class TestSqlite:
         list(threads.map(write, range(8)))
 
         assert len(sqlite.read(names)) == 8
+
+    def test_lets_nobody_queue_when_their_patience_is_over(
+        self, sqlite_url: str, open_database: OpenDatabase, threads: ThreadPoolExecutor
+    ) -> None:
+        """Each of the others may be waiting in vain for another program."""
+        database = prepared(open_database(sqlite_url, patience_seconds=0.01), metadata)
+
+        with held(database, threads), pytest.raises(ConcurrentUpdate):
+            database.transact(lambda _: pytest.fail("began"))
 
 
 class TestPostgres:
