@@ -65,8 +65,7 @@ class Fuzzer:
 
     def run(self, number: int) -> None:
         """Make the call of this number. Raises NotClean."""
-        random = Random(f"{self._seed}/{number}")  # noqa: S311 - it must be repeatable
-        call = self._call(random)
+        call = self.call(number)
         try:
             answer = call.target.send(self._channel, call.body, call.metadata, call.timeout)
         except grpc.RpcError as error:
@@ -81,7 +80,9 @@ class Fuzzer:
             outcome = "OK"
         self.outcomes[outcome] += 1
 
-    def _call(self, random: Random) -> SpoiledCall:
+    def call(self, number: int) -> SpoiledCall:
+        """Make up the call of this number."""
+        random = Random(f"{self._seed}/{number}")  # noqa: S311 - it must be repeatable
         target = random.choice(self._targets)
         # Keys that have been used are there as well.
         self._known.learn("idempotency_key", f"key-{random.getrandbits(64):016x}x")

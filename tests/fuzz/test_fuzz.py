@@ -11,9 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import grpc
 import pytest
 
+from tests.client import ORDER_SERVICE_NAME
 from tests.fuzz.attack import OTHERS, PEER, Attack, attacked
+from tests.fuzz.fuzzer import Fuzzer
+from tests.fuzz.known import Known
+from tests.fuzz.targets import targets_of
 
 pytestmark = pytest.mark.requirement("FR-355")
 
@@ -28,6 +33,16 @@ def attack(tmp_path: Path) -> Iterator[Attack]:
     sys.stdout.write(f"repeat with {SEED}={seed}\n")
     with attacked(tmp_path, seed=seed) as attack:
         yield attack
+
+
+def test_the_same_seed_makes_the_same_calls() -> None:
+    calls, targets = [], tuple(targets_of(ORDER_SERVICE_NAME))
+    for _ in range(2):
+        with grpc.insecure_channel("127.0.0.1:1") as channel:
+            fuzzer = Fuzzer(channel, targets, seed=7, known=Known())
+            calls.append([fuzzer.call(number) for number in range(500)])
+    assert calls[0] == calls[1]
+    assert len({call.target for call in calls[0]}) == len(targets)
 
 
 def test_threat_21_calls_of_anybody_are_answered_cleanly_and_move_no_money_wrongly(
