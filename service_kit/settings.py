@@ -221,7 +221,7 @@ class ServiceSettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = setting(
         "auto", "Form of the log; auto: console on a terminal, else json", "auto, json or console"
     )
-    reflection: Literal["auto", "true", "false"] = setting(
+    reflection: bool | Literal["auto"] = setting(
         "auto",
         "Tell callers the contract, which grpcurl needs; auto: only callers on this machine",
         "auto, true or false",
@@ -261,7 +261,7 @@ class ServiceSettings(BaseSettings):
 
     def effective_reflection(self) -> bool:
         """Say whether to tell callers the contract."""
-        return is_loopback(self.host) if self.reflection == "auto" else self.reflection == "true"
+        return is_loopback(self.host) if self.reflection == "auto" else self.reflection
 
     def contradictions(self) -> list[str]:
         """List the mistakes that are in no single setting. Subclasses add theirs."""

@@ -214,7 +214,7 @@ class TestReflection:
     def test_threat_15_is_off_if_it_is_to_be(
         self, checkouts: Checkouts, service: str, version: str
     ) -> None:
-        with checkouts.running(reflection="false") as checkout:
+        with checkouts.running(reflection=False) as checkout:
             channel = SERVICES[service](checkout)
             assert health(channel, service) == SERVING
             with pytest.raises(grpc.RpcError) as refused:
