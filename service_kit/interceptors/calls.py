@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 import structlog
@@ -13,7 +13,7 @@ from service_kit.allowances import Allowances
 from service_kit.call import Call, Principal, serving
 from service_kit.contract.method_contracts import MethodContract
 from service_kit.error_table import ErrorTable, internal
-from service_kit.errors import RecordedRefusal, RoleNotAllowed
+from service_kit.errors import Overloaded, RecordedRefusal, RoleNotAllowed
 from service_kit.interceptors.identity import on_behalf_of, principal_of
 from service_kit.interceptors.requests import read_request, require_small_metadata, text_metadata
 from service_kit.patience import Patience
@@ -68,6 +68,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._contracts = contracts
         self._error_table = error_table
         self._places = places
+        self._no_place = _told(error_table, Overloaded())
         self._allowances = allowances or Allowances({})
         self._streams = streams or Streams(limit=0)
         # Who says nothing has half of the places at most.
@@ -110,6 +111,14 @@ class CallInterceptor(grpc.ServerInterceptor):
         assert serialize is not None
 
         def serve(messages: Messages, context: grpc.ServicerContext) -> bytes:
+            if not self._places.take():
+                self._turn_away(contract, context)
+            try:
+                return serve_in_place(messages, context)
+            finally:
+                self._places.give_back()
+
+        def serve_in_place(messages: Messages, context: grpc.ServicerContext) -> bytes:
             started = time.monotonic()
             metadata = text_metadata(context)
             call = _begin(contract, metadata, context, started)
@@ -119,7 +128,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             reply = b""
             with serving(call):
                 try:
-                    with self._places.taken(), self._admitted(call, contract, metadata, context):
+                    with self._admitted(call, contract, metadata, context):
                         request = read_request(
                             messages, context, room=self._room, deserialize=deserialize
                         )
@@ -183,6 +192,14 @@ class CallInterceptor(grpc.ServerInterceptor):
 
         return serve
 
+    def _turn_away(self, contract: MethodContract, context: grpc.ServicerContext) -> NoReturn:
+        """Refuse a call that has no place. It has to be cheap: there may be a great many."""
+        started = time.monotonic()
+        call = _begin(contract, text_metadata(context), context, started)
+        call.reason = reason_of(self._no_place)
+        self._write_line(call, self._no_place, started)
+        abort(context, self._no_place, ((TRACE_ID, call.trace.trace_id),))
+
     @contextmanager
     def _admitted(
         self,
@@ -232,6 +249,12 @@ class CallInterceptor(grpc.ServerInterceptor):
             replayed=call.replayed_from,
             **facts,
         )
+
+
+def _told(error_table: ErrorTable, error: Exception) -> Status:
+    status = error_table.status(error)
+    assert status is not None
+    return status
 
 
 # Told to nobody: for the log.
