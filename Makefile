@@ -11,10 +11,12 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 # Processes of the test run.
 JOBS ?= logical
-# How long make soak goes on.
+# How long make soak and make fuzz go on.
 MINUTES ?=
 # Anything: with certificates and tokens.
 SECURE ?=
+# What make fuzz begins with.
+SEED ?=
 # Given to pytest to run a part of the tests, which is not measured: make test ARGS="-k refund"
 ARGS ?=
 
@@ -174,6 +176,10 @@ faults: setup ## Attack running services the way reality does, and check that no
 .PHONY: soak
 soak: setup ## Kill services and PostgreSQL under load, and count what got lost: MINUTES=25
 	@python -m tests.faults.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+.PHONY: fuzz
+fuzz: setup ## Send the services what nobody should: MINUTES=10, SEED=… to repeat
+	@python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: cov
 cov: setup ## Show the coverage of the last test run, with the missing lines

@@ -36,6 +36,7 @@ from order_service.rpc.errors import ERROR_TABLE
 from order_service.rpc.servicer import SERVICE, OrderServicer, UseCases
 from order_service.storage.store import SqlStore
 from order_service.storage.tables import order_audit_entries
+from service_kit.allowances import allowances
 from service_kit.audit_head import AuditHead
 from service_kit.clock import Clock, SystemClock
 from service_kit.contract.method_contracts import method_contracts
@@ -46,6 +47,8 @@ from service_kit.interceptors.calls import CallInterceptor
 from service_kit.metrics.exposition import exposition
 from service_kit.metrics.server_metrics import ServerMetrics
 from service_kit.paging import PageTokens
+from service_kit.patience import Patience
+from service_kit.places import Places
 from service_kit.secrets import load_secret
 from service_kit.server import Server, Service
 from service_kit.streams import Streams
@@ -146,6 +149,7 @@ def build(
     )
     if settings.background_work:
         metrics.add(*FEED_LAG, read_payments.lag_seconds)
+    patience = Patience()
     return Server(
         host=settings.host,
         port=settings.port,
@@ -156,6 +160,9 @@ def build(
                 contracts=contracts,
                 error_table=ERROR_TABLE,
                 callers=known_callers,
+                places=Places(settings.threads),
+                patience=patience,
+                allowances=allowances(settings),
                 streams=streams,
                 observe=metrics.calls.observe,
             ),
@@ -168,10 +175,12 @@ def build(
         metrics=exposition(metrics.registry, settings),
         closers=closers,
         threads=settings.threads,
+        connections=settings.connections,
+        patience=patience,
         drain_seconds=settings.drain_seconds,
         credentials=credentials,
         insecure=settings.insecure,
-        reflection=settings.reflection,
+        reflection=settings.effective_reflection(),
     )
 
 

@@ -27,6 +27,7 @@ from payment_service.rpc.codec import Codec
 from payment_service.rpc.errors import ERROR_TABLE
 from payment_service.rpc.servicer import SERVICE, PaymentServicer, UseCases
 from payment_service.storage.store import SqlStore
+from service_kit.allowances import allowances
 from service_kit.clock import Clock, SystemClock
 from service_kit.contract.method_contracts import method_contracts
 from service_kit.credentials.configured import callers, server_credentials
@@ -36,6 +37,8 @@ from service_kit.interceptors.calls import CallInterceptor
 from service_kit.metrics.exposition import exposition
 from service_kit.metrics.server_metrics import ServerMetrics
 from service_kit.paging import PageTokens
+from service_kit.patience import Patience
+from service_kit.places import Places
 from service_kit.secrets import SecretKey, load_secret, private_folder
 from service_kit.server import Server, Service
 from service_kit.workers import Task, Workers
@@ -122,6 +125,7 @@ def build(
             NeedsHuman(store=SqlStore(gauges), clock=clock, key_age_max=_key_age_max(settings)),
         ),
     )
+    patience = Patience()
     return Server(
         host=settings.host,
         port=settings.port,
@@ -132,6 +136,9 @@ def build(
                 contracts=contracts,
                 error_table=ERROR_TABLE,
                 callers=known_callers,
+                places=Places(settings.threads),
+                patience=patience,
+                allowances=allowances(settings),
                 observe=metrics.calls.observe,
             ),
         ],
@@ -142,10 +149,12 @@ def build(
         metrics=exposition(metrics.registry, settings),
         closers=closers,
         threads=settings.threads,
+        connections=settings.connections,
+        patience=patience,
         drain_seconds=settings.drain_seconds,
         credentials=credentials,
         insecure=settings.insecure,
-        reflection=settings.reflection,
+        reflection=settings.effective_reflection(),
     )
 
 

@@ -4,14 +4,20 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Final
+
+# Who is refused must not wait for the thread of one who is served.
+_THREADS_TO_REFUSE: Final = 2
 
 
 class CallPool(ThreadPoolExecutor):
-    """Runs calls. What waits for a thread counts as a call too."""
+    """Has a thread for each of so many calls, and for refusing more.
 
-    def __init__(self, threads: int, *, thread_name_prefix: str) -> None:
-        super().__init__(threads, thread_name_prefix=thread_name_prefix)
+    What waits for a thread counts as a call too.
+    """
+
+    def __init__(self, calls: int, *, thread_name_prefix: str) -> None:
+        super().__init__(calls + _THREADS_TO_REFUSE, thread_name_prefix=thread_name_prefix)
         self._calls = 0
         self._idle_since = time.monotonic()
         self._counting = threading.Lock()

@@ -21,7 +21,6 @@ from service_kit.status import (
 # Long enough for the other call to finish, short enough for a person to wait.
 ABORTED_RETRY_SECONDS: Final = 0.5
 UNAVAILABLE_RETRY_SECONDS: Final = 1.0
-OVERLOADED_RETRY_SECONDS: Final = 1.0
 
 
 def _nothing(_error: Any) -> dict[str, str]:
@@ -160,7 +159,7 @@ KIT_ROWS: Final[Mapping[type[Exception], ErrorRow]] = MappingProxyType(
         errors.Overloaded: ErrorRow(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             "OVERLOADED",
-            details=_retry(OVERLOADED_RETRY_SECONDS),
+            details=lambda e: [retry_info(e.retry_seconds)],
         ),
         errors.ServerDraining: ErrorRow(
             grpc.StatusCode.UNAVAILABLE,

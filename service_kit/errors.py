@@ -11,7 +11,7 @@
     ├── CredentialsMissing        no identity, or an unreadable one
     ├── RoleNotAllowed            the role may not call the method
     ├── DeadlineTooShort          too little time to begin
-    ├── Overloaded                too many calls of its kind at a time
+    ├── Overloaded                too many calls, of all or of this caller
     └── ServerDraining            the server is about to stop
 
 The sentence of an exception is for the log; a client gets its attributes.
@@ -114,10 +114,19 @@ class DeadlineTooShort(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """As many calls of this kind are served as can be."""
+    """There is no place for the call, or its caller has had as many as one may have.
 
-    def __init__(self) -> None:
-        super().__init__("the server has as many calls of this kind as it can take")
+    `retry_seconds` is when it may be worth another try.
+    """
+
+    def __init__(
+        self,
+        problem: str = "the server has as many calls of this kind as it can take",
+        *,
+        retry_seconds: float = 1.0,
+    ) -> None:
+        super().__init__(problem)
+        self.retry_seconds = retry_seconds
 
 
 class ServerDraining(ServiceError):

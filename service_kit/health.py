@@ -13,12 +13,18 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from service_kit.logging import get_logger
+from service_kit.patience import Patience
+from service_kit.plain_calls import on_request
 from service_kit.side_pool import OnSidePool
 
 SERVICE_NAME: Final = "grpc.health.v1.Health"
 OVERALL: Final = ""
 
-_THREADS: Final = 2
+# Nobody has to say who they are, so some of the threads may wait for callers that never ask:
+# as long as a probe waits for its answer.
+_THREADS: Final = 32
+_THREADS_THAT_WAIT: Final = 8
+_REQUEST_SECONDS: Final = 1.0
 # List is younger than the published types.
 _untyped: Final[Any] = health_pb2
 _Response = health_pb2.HealthCheckResponse
@@ -41,23 +47,23 @@ class HealthService:
         # Also held while sending, so that watchers see changes in their order.
         self._lock = threading.RLock()
 
-    def add_to(self, server: grpc.Server) -> None:
+    def add_to(self, server: grpc.Server, patience: Patience) -> None:
         """Register the service."""
         pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="health")
-        handlers = {
-            "Check": grpc.unary_unary_rpc_method_handler(
-                OnSidePool(self._check, pool),
-                request_deserializer=health_pb2.HealthCheckRequest.FromString,
+        room = patience.room(seconds=_REQUEST_SECONDS, roomy=_THREADS_THAT_WAIT)
+        one_name = health_pb2.HealthCheckRequest.FromString
+        nothing = _untyped.HealthListRequest.FromString
+        handlers: dict[str, Any] = {
+            "Check": grpc.stream_unary_rpc_method_handler(
+                OnSidePool(on_request(self._check, one_name, room), pool),
                 response_serializer=_Response.SerializeToString,
             ),
-            "List": grpc.unary_unary_rpc_method_handler(
-                OnSidePool(self._list, pool),
-                request_deserializer=_untyped.HealthListRequest.FromString,
+            "List": grpc.stream_unary_rpc_method_handler(
+                OnSidePool(on_request(self._list, nothing, room), pool),
                 response_serializer=_untyped.HealthListResponse.SerializeToString,
             ),
-            "Watch": grpc.unary_stream_rpc_method_handler(
-                OnSidePool(self._watch, pool, non_blocking=True),
-                request_deserializer=health_pb2.HealthCheckRequest.FromString,
+            "Watch": grpc.stream_stream_rpc_method_handler(
+                OnSidePool(on_request(self._watch, one_name, room), pool, non_blocking=True),
                 response_serializer=_Response.SerializeToString,
             ),
         }

@@ -2,6 +2,7 @@
 
 import json as json_
 import logging
+import re
 import sys
 import threading
 from typing import Any, BinaryIO, Final
@@ -39,6 +40,8 @@ def configure(service: str, *, json: bool | None = None, stream: BinaryIO | None
     root = logging.getLogger()
     root.handlers = [_IntoStructlog()]
     root.setLevel(logging.WARNING)
+    # It shows headers that are not UTF-8, whole: whatever a caller puts there, and at what length.
+    logging.getLogger("grpc._cython").setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
 
 
@@ -69,7 +72,18 @@ class _Readable:
         )
 
     def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> bytes:
-        return self._render(logger, name, event).encode()
+        # What a terminal would obey is shown to people instead; JSON escapes it anyway.
+        shown = {key: _tamed(value) for key, value in event.items()}
+        return self._render(logger, name, shown).encode()
+
+
+_OBEYED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
+
+
+def _tamed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return _OBEYED.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
 
 
 class _IntoStructlog(logging.Handler):

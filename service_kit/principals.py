@@ -11,6 +11,7 @@ ROLES: Final = tuple(role for role in INSTALLED_NAMES.roles.values() if role)
 # A role that is named after a service belongs to that service, whose only id is its name.
 PEER_IDS: Final = {role: role.replace("_", "-") for role in ROLES if role.endswith("_service")}
 
+ID_CHARACTERS: Final = "1 to 256 visible ASCII characters"
 _ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
 
 
@@ -23,7 +24,7 @@ def id_problem(actor: object) -> str:
     """Say what is wrong with an id, without showing it; nothing if it can be read."""
     if isinstance(actor, str) and _ID.fullmatch(actor) and not card_data.find_in_text(actor):
         return ""
-    return "must be 1 to 256 visible ASCII characters and no card number"
+    return f"must be {ID_CHARACTERS} and no card number"
 
 
 def pair_problem(role: str, actor: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -11,26 +11,29 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 # For its side effect: google/rpc/error_details.proto is then in the descriptor pool, and
 # grpcurl can print the details of an error.
 from service_kit import status as _status  # noqa: F401
+from service_kit.patience import Patience
+from service_kit.plain_calls import on_requests
 from service_kit.side_pool import OnSidePool
 
 V1: Final = "grpc.reflection.v1.ServerReflection"
 V1ALPHA: Final = "grpc.reflection.v1alpha.ServerReflection"
 
 _V1_FILE: Final = "grpc/reflection/v1/reflection.proto"
-_THREADS: Final = 4
+_THREADS: Final = 8
 
 
-def enable(server: grpc.Server, service_names: Iterable[str]) -> None:
+def enable(server: grpc.Server, service_names: Iterable[str], patience: Patience) -> None:
     """Let callers ask which services there are and what their messages look like."""
     _describe_v1()
     servicer = reflection.ReflectionServicer((*service_names, V1, V1ALPHA))
     # A reflection stream stays open as long as its caller likes; it must not hold a thread
     # that serves calls.
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="reflection")
+    room = patience.room(roomy=_THREADS // 2)
+    parse = reflection_pb2.ServerReflectionRequest.FromString
     # The messages of the two versions are the same on the wire; only the names differ.
-    handler = grpc.stream_stream_rpc_method_handler(
-        OnSidePool(servicer.ServerReflectionInfo, pool),
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+    handler: Any = grpc.stream_stream_rpc_method_handler(
+        OnSidePool(on_requests(servicer.ServerReflectionInfo, parse, room), pool),
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     server.add_generic_rpc_handlers(

@@ -17,8 +17,10 @@ import grpc
 from service_kit import health
 from service_kit.call_pool import CallPool
 from service_kit.health import HealthProbe, HealthService
+from service_kit.interceptors.requests import METADATA_BYTES_MAX, REQUEST_BYTES_MAX
 from service_kit.logging import get_logger
 from service_kit.metrics.exposition import Exposition
+from service_kit.patience import Patience
 from service_kit.reflection import enable as enable_reflection
 from service_kit.settings import is_loopback
 from service_kit.streams import Streams
@@ -27,6 +29,11 @@ from service_kit.workers import Workers
 T = TypeVar("T")
 
 _MILLISECONDS: Final = 1000
+# What the transport refuses, unread: a good deal more than what is refused with a reason.
+_UNREAD_REQUEST_BYTES: Final = 4 * REQUEST_BYTES_MAX
+_UNREAD_METADATA_BYTES: Final = 4 * METADATA_BYTES_MAX
+CALLS_OF_A_CONNECTION_MAX: Final = 200
+_HANDSHAKE_SECONDS: Final = 10
 # How long a connection that is due to close waits for its calls: as long as the longest call.
 _CONNECTION_GRACE_SECONDS: Final = 30
 # How long after the last call its reply may be on the way.
@@ -75,10 +82,13 @@ class Service:
 class Server:
     """Serves, tells its health, and drains.
 
-    `ping` returns if the database answers and raises if it does not. `workers` run while it
-    serves. The drain ends `streams` at once. Without `credentials` it serves in plaintext, beyond
-    loopback only if `insecure`. `metrics` are told from before the first call until
-    after the last one. `closers` run last, after whatever may need what they close.
+    `ping` returns if the database answers and raises if it does not. `threads` is how many calls
+    are served at the same time; there are a few more, to refuse others. Beyond so many
+    `connections` there is no further one, not for health either. `workers` run while it
+    serves. `patience` is the one that the interceptors have. The drain ends `streams` at once.
+    Without `credentials` it serves in plaintext, beyond loopback only if `insecure`. `metrics`
+    are told from before the first call until after the last one. `closers` run last, after
+    whatever may need what they close.
     """
 
     def __init__(
@@ -91,9 +101,11 @@ class Server:
         ping: Callable[[], None],
         workers: Workers | None = None,
         streams: Streams | None = None,
+        patience: Patience | None = None,
         metrics: Exposition | None = None,
         closers: Sequence[Callable[[], None]] = (),
         threads: int = 64,
+        connections: int = 500,
         drain_seconds: float = 10.0,
         credentials: grpc.ServerCredentials | None = None,
         insecure: bool = False,
@@ -108,6 +120,7 @@ class Server:
         self._credentials = credentials
         self.workers = workers or Workers([])
         self._streams = streams or Streams(limit=0)
+        self._patience = patience or Patience()
         self._metrics = metrics
         self._closers = closers
         self._drain_seconds = drain_seconds
@@ -119,13 +132,13 @@ class Server:
         self._server = grpc.server(
             self._pool,
             interceptors=list(interceptors),
-            options=_options(max_connection_age_seconds),
+            options=_options(connections, max_connection_age_seconds),
         )
         for service in services:
             service.add_to(self._server)
-        self._health.add_to(self._server)
+        self._health.add_to(self._server, self._patience)
         if reflection:
-            enable_reflection(self._server, [*names, health.SERVICE_NAME])
+            enable_reflection(self._server, [*names, health.SERVICE_NAME], self._patience)
 
     @property
     def address(self) -> str:
@@ -142,6 +155,7 @@ class Server:
         self._listen()
         self._tell_metrics()
         self._probe.start()
+        self._patience.start()
         self._server.start()
         self.workers.start()
         self._log.info(
@@ -162,6 +176,7 @@ class Server:
         # Both at once: what a worker has begun may take as long as a call.
         self.workers.stop(self._drain_seconds)
         self._wait_for_calls(ended)
+        self._patience.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._streams.close()
         if self._metrics:
@@ -243,10 +258,18 @@ def run_until_signal(app: Runs) -> None:
             signal.signal(number, handler)
 
 
-def _options(max_connection_age_seconds: int) -> list[tuple[str, int]]:
+def _options(connections: int, max_connection_age_seconds: int) -> list[tuple[str, int]]:
     return [
         # Without this a second server takes half of the connections of a port in silence.
         ("grpc.so_reuseport", 0),
+        ("grpc.max_allowed_incoming_connections", connections),
+        # Who connects and says nothing is let go.
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * _MILLISECONDS),
+        ("grpc.max_receive_message_length", _UNREAD_REQUEST_BYTES),
+        # Between the two sizes grpc would refuse some and not others.
+        ("grpc.max_metadata_size", _UNREAD_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", _UNREAD_METADATA_BYTES),
+        ("grpc.max_concurrent_streams", CALLS_OF_A_CONNECTION_MAX),
         # Clients may ping every 5 s: the order service does so every 10 s, most not at all.
         ("grpc.http2.min_ping_interval_without_data_ms", 5 * _MILLISECONDS),
         ("grpc.keepalive_permit_without_calls", 1),

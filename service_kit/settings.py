@@ -225,7 +225,40 @@ class ServiceSettings(BaseSettings):
     token_audience: str = setting(
         "service", "What a token must name as its audience (aud)", "any text", min_length=1
     )
-    threads: int = setting(64, "Calls served at the same time", "1 to 1000", ge=1, le=1000)
+    threads: int = setting(
+        64, "Calls served at the same time; one more is refused", "1 to 1000", ge=1, le=1000
+    )
+    connections: int = setting(
+        500, "Connections open at the same time", "1 to 100000", ge=1, le=100_000
+    )
+    customer_rate: float = setting(
+        50,
+        "Calls a second that one customer may make; 0: any number",
+        "0 to 100000",
+        ge=0,
+        le=100_000,
+    )
+    customer_burst: int = setting(
+        200, "Calls that one customer may make at once", "1 to 100000", ge=1, le=100_000
+    )
+    customer_calls: int = setting(
+        8,
+        "Calls of one customer served at the same time; 0: any number",
+        "0 to 1000",
+        ge=0,
+        le=1000,
+    )
+    backend_rate: float = setting(
+        0,
+        "Calls a second that one caller of another role may make, except the order service;"
+        " 0: any number",
+        "0 to 100000",
+        ge=0,
+        le=100_000,
+    )
+    backend_burst: int = setting(
+        1000, "Calls that one of them may make at once", "1 to 100000", ge=1, le=100_000
+    )
     database_url: DatabaseUrl = setting(
         "",
         "Database; empty: an SQLite file in CHECKOUT_DATA_DIR",
@@ -253,8 +286,10 @@ class ServiceSettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = setting(
         "auto", "Form of the log; auto: console on a terminal, else json", "auto, json or console"
     )
-    reflection: bool = setting(
-        True, "Tell callers the contract (grpcurl needs it)", "true or false"
+    reflection: bool | Literal["auto"] = setting(
+        "auto",
+        "Tell callers the contract, which grpcurl needs; auto: only callers on this machine",
+        "auto, true or false",
     )
     data_dir: Path = setting(
         Path(".data"),
@@ -288,6 +323,10 @@ class ServiceSettings(BaseSettings):
     def json_logs(self) -> bool | None:
         """Say whether to log JSON; None leaves it to the stream."""
         return None if self.log_format == "auto" else self.log_format == "json"
+
+    def effective_reflection(self) -> bool:
+        """Say whether to tell callers the contract."""
+        return is_loopback(self.host) if self.reflection == "auto" else self.reflection
 
     def contradictions(self) -> list[str]:
         """List the mistakes that are in no single setting. Subclasses add theirs."""

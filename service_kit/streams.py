@@ -15,8 +15,6 @@ from service_kit.call_pool import CallPool
 from service_kit.errors import Overloaded, ServerDraining
 from service_kit.stream import CallerGone, Stream
 
-# Who is refused must not wait for the thread of one who is served.
-_THREADS_TO_REFUSE: Final = 2
 # What readers get to take the end of their stream when the server drains.
 _FAREWELL_SECONDS: Final = 0.5
 
@@ -25,8 +23,8 @@ class Streams:
     """Opens at most `limit` streams at a time. Their handlers run on `pool`."""
 
     def __init__(self, *, limit: int) -> None:
-        self.pool = CallPool(limit + _THREADS_TO_REFUSE, thread_name_prefix="stream")
-        self._limit = limit
+        self.pool = CallPool(limit, thread_name_prefix="stream")
+        self.limit = limit
         self._open: set[Stream] = set()
         # Longer than it is open: until grpc has nothing of it left to send.
         self._unfinished: dict[Stream, grpc.ServicerContext] = {}
@@ -40,7 +38,7 @@ class Streams:
         with self._changed:
             if self._is_draining:
                 raise ServerDraining
-            if len(self._open) >= self._limit:
+            if len(self._open) >= self.limit:
                 raise Overloaded
             self._open.add(stream)
             self._unfinished[stream] = context

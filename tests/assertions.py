@@ -125,3 +125,11 @@ def refused(code: grpc.StatusCode, reason: str) -> Iterator[Refusal]:
     refusal.initial = dict(call.initial_metadata())
     refusal.trailers = dict(call.trailing_metadata())
     assert (refusal.code, refusal.reason) == (code, reason)
+
+
+def everything_told(error: grpc.RpcError) -> str:
+    """Put together all that a refused client was told, in whatever form."""
+    call: Any = error
+    pairs = (*(call.initial_metadata() or ()), *(call.trailing_metadata() or ()))
+    texts = [v.decode("latin-1") if isinstance(v, bytes) else v for _, v in pairs]
+    return " ".join((call.details() or "", *texts))

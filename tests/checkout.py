@@ -208,6 +208,9 @@ def running_checkout(
         "redis_url": redis_url,
         "port": 0,
         "metrics_port": None,
+        # Tests call as often as they like, unless they ask for the opposite.
+        "customer_rate": 0,
+        "customer_calls": 0,
     }
     shared |= {k: v for k, v in settings.items() if not k.startswith(("order_", "payment_"))}
     payment_settings = payment_service.config.Settings(

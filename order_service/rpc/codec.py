@@ -25,7 +25,7 @@ from order_service.domain.order import Order, OrderItem
 from order_service.domain.payment_operation import OperationKind
 from order_service.domain.state_machine import OrderStatus
 from order_service.rpc.errors import ERROR_TABLE
-from order_service.rpc.limits import PAGE_SIZE_DEFAULT, RULES, TOTAL_MAX
+from order_service.rpc.limits import PAGE_BYTES_MAX, PAGE_SIZE_DEFAULT, RULES, TOTAL_MAX
 from service_kit.call import CUSTOMER, Call
 from service_kit.errors import FieldViolation, InvalidRequest
 from service_kit.idempotency.fingerprint import fingerprint
@@ -70,7 +70,7 @@ class Codec:
         self, request: order_service_pb2.CreateOrderRequest, call: Call
     ) -> CreateOrder.Command:
         """Decode CreateOrder. Raises InvalidRequest with everything that is wrong."""
-        found = [*violations(request, RULES), *_customer(request.customer_id, call)]
+        found = _of_customer(request, call)
         if call.principal.role != CUSTOMER and not request.customer_id:
             found.append(FieldViolation("customer_id", "is required from a service"))
         items = tuple(
@@ -117,7 +117,7 @@ class Codec:
         self, request: order_service_pb2.ListOrdersRequest, call: Call
     ) -> ListOrders.Query:
         """Decode ListOrders. Raises InvalidRequest, InvalidPageToken."""
-        _raise_any([*violations(request, RULES), *_customer(request.customer_id, call)])
+        _raise_any(_of_customer(request, call))
         before = ""
         if request.page_token:
             before = self._page_tokens.open(request.page_token, _scope(request, call))
@@ -230,13 +230,17 @@ class Codec:
     def orders_page(
         self, page: ListOrders.Page, request: order_service_pb2.ListOrdersRequest, call: Call
     ) -> order_service_pb2.ListOrdersResponse:
-        """Encode a page of orders."""
-        token = ""
-        if page.next_before:
-            token = self._page_tokens.seal(_scope(request, call), page.next_before)
-        return order_service_pb2.ListOrdersResponse(
-            orders=[self.order(order) for order in page.orders], next_page_token=token
-        )
+        """Encode a page of orders, as many of them as fit."""
+        orders: list[order_pb2.Order] = []
+        size, next_before = 0, page.next_before
+        for order in map(self.order, page.orders):
+            size += order.ByteSize()
+            if size > PAGE_BYTES_MAX:
+                next_before = orders[-1].id
+                break
+            orders.append(order)
+        token = self._page_tokens.seal(_scope(request, call), next_before) if next_before else ""
+        return order_service_pb2.ListOrdersResponse(orders=orders, next_page_token=token)
 
 
 def audit_entry(stored: StoredEntry) -> order_audit_pb2.OrderAuditEntry:
@@ -296,10 +300,12 @@ def _actor(call: Call) -> Actor:
     )
 
 
-def _customer(customer_id: str, call: Call) -> list[FieldViolation]:
-    if call.principal.role != CUSTOMER or customer_id in ("", call.principal.id):
-        return []
-    return [FieldViolation("customer_id", "must be empty or the caller's own id")]
+def _of_customer(request: Any, call: Call) -> list[FieldViolation]:
+    found = violations(request, RULES)
+    own = call.principal.role != CUSTOMER or request.customer_id in ("", call.principal.id)
+    if not own and all(violation.field != "customer_id" for violation in found):
+        found.append(FieldViolation("customer_id", "must be empty or the caller's own id"))
+    return found
 
 
 def _totals(items: tuple[OrderItem, ...]) -> list[FieldViolation]:

@@ -10,6 +10,8 @@ UNIT_PRICE_MAX: Final = 10_000_000_000
 TOTAL_MAX: Final = 1_000_000_000_000
 PAGE_SIZE_DEFAULT: Final = 20
 PAGE_SIZE_MAX: Final = 100
+# Orders may be long, and gRPC clients read no message over 4 MB unless they are told to.
+PAGE_BYTES_MAX: Final = 1024 * 1024
 
 _KEY: Final = Identifier()
 _ORDER_ID: Final = Identifier()

@@ -1,34 +1,30 @@
-"""The way of every call: trace, identity, role, bytes, handler, status, one log line."""
+"""The way of every call: trace, place, caller, request, handler, status, one log line."""
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
 
-from service_kit import card_data
+from service_kit.allowances import Allowances
 from service_kit.call import Call, Principal, serving
 from service_kit.contract.method_contracts import MethodContract
 from service_kit.credentials.callers import Callers
 from service_kit.error_table import ErrorTable, internal
-from service_kit.errors import (
-    CardDataNotAccepted,
-    FieldViolation,
-    InvalidRequest,
-    RecordedRefusal,
-    RoleNotAllowed,
-)
+from service_kit.errors import Overloaded, RecordedRefusal, RoleNotAllowed
 from service_kit.interceptors.identity import on_behalf_of
+from service_kit.interceptors.requests import read_request, require_small_metadata, text_metadata
+from service_kit.patience import Patience
+from service_kit.places import Places
 from service_kit.side_pool import OnSidePool
 from service_kit.status import Status, abort, parse, reason_of
 from service_kit.stream import CallerGone, Stream
 from service_kit.streams import Streams
 from service_kit.tracing import TraceContext
 
-REQUEST_BYTES_MAX: Final = 64 * 1024
 DEADLINE_DEFAULT_SECONDS: Final = 10.0
 DEADLINE_MAX_SECONDS: Final = 30.0
 _YEAR_SECONDS: Final = 365 * 24 * 3600
@@ -38,10 +34,11 @@ REPLAYED: Final = "idempotency-replayed"
 
 _NOBODY: Final = Principal(role="", id="")
 
-Handler = Callable[[bytes, grpc.ServicerContext], bytes]
+Messages = Iterator[bytes]
+Handler = Callable[[Messages, grpc.ServicerContext], bytes]
 # Sends a message; with None it ends the stream.
 Send = Callable[[bytes | None], None]
-StreamHandler = Callable[[bytes, grpc.ServicerContext, Send], None]
+StreamHandler = Callable[[Messages, grpc.ServicerContext, Send], None]
 # Generic in its stubs only. None stands for an unknown method.
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
@@ -53,6 +50,10 @@ class CallInterceptor(grpc.ServerInterceptor):
     without a row is a bug: it is logged with its traceback and told as INTERNAL. `callers` says
     who calls. `observe` is told of every call that is over: its status code and how many seconds
     it took.
+
+    To gRPC every request is a stream, of which one message is read: so a call is let in, or
+    refused, before anybody waits for its message, and whoever never sends one is cut off. On the
+    wire the two kinds are the same.
     """
 
     def __init__(
@@ -61,13 +62,22 @@ class CallInterceptor(grpc.ServerInterceptor):
         contracts: Mapping[str, MethodContract],
         error_table: ErrorTable,
         callers: Callers,
+        places: Places,
+        patience: Patience,
+        allowances: Allowances | None = None,
         streams: Streams | None = None,
         observe: Callable[[Call, str, float], None] = lambda _call, _code, _seconds: None,
     ) -> None:
         self._contracts = contracts
         self._error_table = error_table
         self._callers = callers
+        self._places = places
+        self._no_place = _told(error_table, Overloaded())
+        self._allowances = allowances or Allowances({})
         self._streams = streams or Streams(limit=0)
+        # Who says nothing has half of the places at most.
+        self._room = patience.room(roomy=max(1, self._places.limit // 2))
+        self._streams_room = patience.room(roomy=max(1, self._streams.limit // 2))
         self._observe = observe
         self._log = structlog.get_logger()
         self._wrapped: dict[str, RpcHandler] = {}
@@ -91,9 +101,9 @@ class CallInterceptor(grpc.ServerInterceptor):
             serve = OnSidePool(
                 self._stream(contract, handler), self._streams.pool, non_blocking=True
             )
-            wrapped = grpc.unary_stream_rpc_method_handler(serve)
+            wrapped = grpc.stream_stream_rpc_method_handler(serve)
         else:
-            wrapped = grpc.unary_unary_rpc_method_handler(self._unary(contract, handler))
+            wrapped = grpc.stream_unary_rpc_method_handler(self._unary(contract, handler))
         return self._wrapped.setdefault(method, wrapped)
 
     def _unary(self, contract: MethodContract, handler: RpcHandler) -> Handler:
@@ -101,11 +111,20 @@ class CallInterceptor(grpc.ServerInterceptor):
         behaviour = handler.unary_unary
         deserialize, serialize = handler.request_deserializer, handler.response_serializer
         assert behaviour is not None
+        assert deserialize is not None
         assert serialize is not None
 
-        def serve(body: bytes, context: grpc.ServicerContext) -> bytes:
+        def serve(messages: Messages, context: grpc.ServicerContext) -> bytes:
+            if not self._places.take():
+                self._turn_away(contract, context)
+            try:
+                return serve_in_place(messages, context)
+            finally:
+                self._places.give_back()
+
+        def serve_in_place(messages: Messages, context: grpc.ServicerContext) -> bytes:
             started = time.monotonic()
-            metadata = _text_metadata(context)
+            metadata = text_metadata(context)
             call = _begin(contract, metadata, context, started)
             trailers = [(TRACE_ID, call.trace.trace_id)]
             context.send_initial_metadata(tuple(trailers))
@@ -113,8 +132,13 @@ class CallInterceptor(grpc.ServerInterceptor):
             reply = b""
             with serving(call):
                 try:
-                    self._admit(call, contract, context, metadata)
-                    reply = serialize(behaviour(_parsed(body, deserialize), context))
+                    with self._admitted(call, contract, metadata, context):
+                        request = read_request(
+                            messages, context, room=self._room, deserialize=deserialize
+                        )
+                        reply = serialize(behaviour(request, context))
+                except CallerGone:
+                    status = _CALLER_GONE
                 except Exception as error:  # noqa: BLE001 - the table knows it, or it is a bug
                     status = self._status(error, call)
             if call.replayed_from:
@@ -132,11 +156,12 @@ class CallInterceptor(grpc.ServerInterceptor):
         behaviour = handler.unary_stream
         deserialize, serialize = handler.request_deserializer, handler.response_serializer
         assert behaviour is not None
+        assert deserialize is not None
         assert serialize is not None
 
-        def serve(body: bytes, context: grpc.ServicerContext, send: Send) -> None:
+        def serve(messages: Messages, context: grpc.ServicerContext, send: Send) -> None:
             started = time.monotonic()
-            metadata = _text_metadata(context)
+            metadata = text_metadata(context)
             call = _begin(contract, metadata, context, started)
             # As far as we are concerned; a caller's own deadline ends the stream from outside.
             call.deadline = math.inf
@@ -145,10 +170,14 @@ class CallInterceptor(grpc.ServerInterceptor):
             status: Status | None = None
             with serving(call):
                 try:
-                    self._admit(call, contract, context, metadata)
-                    request = _parsed(body, deserialize)
-                    with self._streams.opened(context) as stream:
+                    with (
+                        self._admitted(call, contract, metadata, context),
+                        self._streams.opened(context) as stream,
+                    ):
                         call.stream = stream
+                        request = read_request(
+                            messages, context, room=self._streams_room, deserialize=deserialize
+                        )
                         for response in behaviour(request, context):
                             stream.check()
                             # Waits while the reader is slow, and returns if it goes away.
@@ -167,18 +196,30 @@ class CallInterceptor(grpc.ServerInterceptor):
 
         return serve
 
-    def _admit(
+    def _turn_away(self, contract: MethodContract, context: grpc.ServicerContext) -> NoReturn:
+        """Refuse a call that has no place. It has to be cheap: there may be a great many."""
+        started = time.monotonic()
+        call = _begin(contract, text_metadata(context), context, started)
+        call.reason = reason_of(self._no_place)
+        self._write_line(call, self._no_place, started)
+        abort(context, self._no_place, ((TRACE_ID, call.trace.trace_id),))
+
+    @contextmanager
+    def _admitted(
         self,
         call: Call,
         contract: MethodContract,
-        context: grpc.ServicerContext,
         metadata: Mapping[str, str],
-    ) -> None:
+        context: grpc.ServicerContext,
+    ) -> Iterator[None]:
+        require_small_metadata(context)
         call.principal = self._callers.principal(context, metadata)
         call.on_behalf_of = on_behalf_of(metadata, call.principal)
         if call.principal.role not in contract.roles:
             name = contract.method.rpartition("/")[2]
             raise RoleNotAllowed(role=call.principal.role, method=name)
+        with self._allowances.spent(call.principal):
+            yield
 
     def _status(self, error: Exception, call: Call) -> Status:
         status: Status | None
@@ -214,6 +255,12 @@ class CallInterceptor(grpc.ServerInterceptor):
         )
 
 
+def _told(error_table: ErrorTable, error: Exception) -> Status:
+    status = error_table.status(error)
+    assert status is not None
+    return status
+
+
 # Told to nobody: for the log.
 _CALLER_GONE: Final = Status(code=grpc.StatusCode.CANCELLED.value[0])
 _CODE_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -242,26 +289,3 @@ def _require_reader(stream: Stream, context: grpc.ServicerContext) -> None:
         # It may be we who cut it off.
         stream.check()
         raise CallerGone
-
-
-def _text_metadata(context: grpc.ServicerContext) -> dict[str, str]:
-    # Keys that end in -bin have bytes: none of them is ours.
-    pairs = context.invocation_metadata()
-    return {key: value for key, value in pairs if isinstance(value, str)}
-
-
-def _parsed(body: bytes, deserialize: Callable[[bytes], Any] | None) -> Any:
-    if len(body) > REQUEST_BYTES_MAX:
-        raise _whole_request(f"must be at most {REQUEST_BYTES_MAX} bytes")
-    assert deserialize is not None
-    try:
-        request = deserialize(body)
-    except DecodeError:
-        raise _whole_request("is not a message of this method's request type") from None
-    if fields := card_data.find(request):
-        raise CardDataNotAccepted(fields=fields)
-    return request
-
-
-def _whole_request(description: str) -> InvalidRequest:
-    return InvalidRequest(violations=[FieldViolation("request", description)])

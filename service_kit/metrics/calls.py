@@ -113,16 +113,16 @@ class CallsInProgress(grpc.ServerInterceptor):
 
 
 def _counted(handler: "grpc.RpcMethodHandler[Any, Any]", gauge: Gauge) -> _RpcHandler:
-    if handler.unary_unary is not None:
-        return grpc.unary_unary_rpc_method_handler(
-            _counting(handler.unary_unary, gauge),
+    if handler.stream_unary is not None:
+        return grpc.stream_unary_rpc_method_handler(
+            _counting(handler.stream_unary, gauge),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
-    if isinstance(handler.unary_stream, OnSidePool):
+    if isinstance(handler.stream_stream, OnSidePool):
         # It returns when the stream is over, not before its first message.
-        return grpc.unary_stream_rpc_method_handler(
-            handler.unary_stream.wrapped(lambda behaviour: _counting(behaviour, gauge)),
+        return grpc.stream_stream_rpc_method_handler(
+            handler.stream_stream.wrapped(lambda behaviour: _counting(behaviour, gauge)),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )

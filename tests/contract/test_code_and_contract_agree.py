@@ -42,12 +42,11 @@ from service_kit.contract.error_catalogue import error_catalogue
 from service_kit.contract.limits import limits
 from service_kit.contract.method_contracts import MethodContract
 from service_kit.error_table import ErrorTable
-from service_kit.interceptors.calls import (
-    DEADLINE_DEFAULT_SECONDS,
-    DEADLINE_MAX_SECONDS,
-    REQUEST_BYTES_MAX,
-)
-from service_kit.principals import ROLES
+from service_kit.interceptors.calls import DEADLINE_DEFAULT_SECONDS, DEADLINE_MAX_SECONDS
+from service_kit.interceptors.requests import METADATA_BYTES_MAX, REQUEST_BYTES_MAX
+from service_kit.patience import REQUEST_SECONDS
+from service_kit.principals import ID_CHARACTERS, ROLES
+from service_kit.server import CALLS_OF_A_CONNECTION_MAX
 from service_kit.status import VIOLATIONS_MAX
 from service_kit.validation import Amount, Choice, Identifier, Items, Rule, Text
 
@@ -211,6 +210,7 @@ class TestErrorReasons:
             "CARD_DATA_NOT_ACCEPTED",
             "CREDENTIALS_MISSING",
             "ROLE_NOT_ALLOWED",
+            "OVERLOADED",
             "STORAGE_UNAVAILABLE",
             INTERNAL,
         }
@@ -342,7 +342,11 @@ class TestLimits:
     @pytest.mark.parametrize("service", SERVICES)
     def test_of_every_call_are_those_of_the_code(self, service: str) -> None:
         said = comment(service)
-        assert f"A request is at most {REQUEST_BYTES_MAX // 1024} kB." in said
+        assert f"A caller's id is {ID_CHARACTERS}." in said
+        assert f"A request is at most {REQUEST_BYTES_MAX // 1024} kB," in said
+        assert f"its metadata at most {METADATA_BYTES_MAX // 1024} kB," in said
+        assert f"not come {REQUEST_SECONDS:.0f} seconds after its headers" in said
+        assert f"A connection carries at most {CALLS_OF_A_CONNECTION_MAX} calls" in said
         assert f"the service sets {DEADLINE_DEFAULT_SECONDS:.0f} seconds" in said
         longest = f"{DEADLINE_MAX_SECONDS:.0f}"
         assert f"a longer one than {longest} seconds counts as {longest}" in said
@@ -353,6 +357,11 @@ class TestLimits:
         assert len(sizes) == 2
         for name in sizes:
             assert f"0 means {module.PAGE_SIZE_DEFAULT}." in comment(name)
+
+    def test_of_the_bytes_of_a_page_are_those_of_the_code(self) -> None:
+        said = comment("checkout.order.v1.ListOrdersRequest.page_size")
+        megabytes = order_service.rpc.limits.PAGE_BYTES_MAX // 1024**2
+        assert f"if they are more than {megabytes} MB together" in said
 
     def test_of_a_refusal_are_those_of_the_code(self) -> None:
         said = comment("checkout.error.v1.ErrorReason.ERROR_REASON_VALIDATION_FAILED")

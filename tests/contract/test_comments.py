@@ -55,8 +55,8 @@ class TestEveryElement:
             ),
             pytest.param(
                 ORDER_SERVICE,
-                "// refusal is described in `checkout.error.v1.ErrorReason`.\n",
-                "// refusal is described in `checkout.error.v1.ErrorReason`.\n\n",
+                "one caller may ask for.\n",
+                "one caller may ask for.\n\n",
                 "Service",
                 id="service",
             ),

@@ -32,7 +32,7 @@ class TestACardNumber:
         STRING_FIELDS,
         ids=lambda part: rpc_of(part) if isinstance(part, MethodContract) else ".".join(part),
     )
-    def test_is_refused_wherever_it_stands(
+    def test_threat_07_is_refused_wherever_it_stands(
         self, checkout: Checkout, contract: MethodContract, path: tuple[str, ...]
     ) -> None:
         rpc, client = rpc_of(contract), permitted_client(checkout, contract)
@@ -44,12 +44,12 @@ class TestACardNumber:
         assert list(refusal.violations) == [field]
         assert CARD_NUMBER not in str(refusal.status)
 
-    def test_is_refused_as_an_identity(self, checkout: Checkout) -> None:
+    def test_threat_07_is_refused_as_an_identity(self, checkout: Checkout) -> None:
         caller = Caller("customer", CARD_NUMBER.replace(" ", "-"))
         with refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_MISSING"):
             checkout.orders(caller).ListOrders()
 
-    def test_is_in_no_log_and_no_file(self, checkouts: Checkouts) -> None:
+    def test_threat_07_is_in_no_log_and_no_file(self, checkouts: Checkouts) -> None:
         number = CARD_NUMBER.replace(" ", "")
         with captured_log() as log, checkouts.running() as checkout:
             paid = checkout.paid()

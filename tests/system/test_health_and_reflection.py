@@ -210,3 +210,32 @@ class TestReflection:
         ):
             response = self.ask(SERVICES[service](checkout), version, file_containing_symbol=symbol)
             assert response.file_descriptor_response.file_descriptor_proto, symbol
+
+    def test_threat_15_is_off_if_it_is_to_be(
+        self, checkouts: Checkouts, service: str, version: str
+    ) -> None:
+        with checkouts.running(reflection=False) as checkout:
+            channel = SERVICES[service](checkout)
+            assert health(channel, service) == SERVING
+            with pytest.raises(grpc.RpcError) as refused:
+                self.ask(channel, version, list_services="*")
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.requirement("FR-357")
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/grpc.channelz.v1.Channelz/GetServers",
+        "/grpc.channelz.v1.Channelz/GetTopChannels",
+        "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus",
+    ],
+)
+def test_threat_15_nobody_tells_of_the_servers_insides(
+    checkout: Checkout, service: str, method: str
+) -> None:
+    call: Any = SERVICES[service](checkout).unary_unary(method)
+    with pytest.raises(grpc.RpcError) as refused:
+        call(b"", timeout=10)
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -94,7 +94,9 @@ class TestAKey:
         assert refusal.metadata == {"method": "ProcessPayment"}
         assert remembering.ledger.refunds(order.id) == []
 
-    def test_is_another_one_for_another_caller_or_role(self, remembering: Checkout) -> None:
+    def test_threat_17_is_another_one_for_another_caller_or_role(
+        self, remembering: Checkout
+    ) -> None:
         key = new_key()
         callers = {
             "alice": ALICE,
@@ -107,7 +109,7 @@ class TestAKey:
         }
         assert len(orders) == 3
 
-    def test_is_another_one_for_another_payer(self, remembering: Checkout) -> None:
+    def test_threat_17_is_another_one_for_another_payer(self, remembering: Checkout) -> None:
         key, order = new_key(), remembering.place()
         fields = {"idempotency_key": key, "payment_ticket": order.payment_ticket}
         mine = remembering.payments().ProcessPayment(**fields, payment_token="tok_visa")

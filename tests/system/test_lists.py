@@ -8,6 +8,7 @@ import pytest
 
 from checkout.order.v1 import order_pb2
 from checkout.payment.v1 import payment_pb2
+from order_service.rpc.limits import PAGE_BYTES_MAX
 from tests.assertions import refused
 from tests.builders import new_order_item
 from tests.checkout import Checkout
@@ -111,6 +112,21 @@ class TestPages:
         assert seen == before
 
 
+class TestAPageOfLongOrders:
+    def test_can_be_read_by_any_client_and_leaves_nothing_out(self, checkout: Checkout) -> None:
+        """A gRPC client reads no message over 4 MB unless it is told to."""
+        frank = Caller("customer", "frank")
+        items = [new_order_item(sku="s" * 256, name="n" * 256) for _ in range(100)]
+        placed = [checkout.place(frank, items=items).id for _ in range(80)]
+        listing = Listing(checkout, "orders")
+        pages = list(listing.pages(frank, page_size=100))
+        assert [i for page in pages for i in page] == placed[::-1]
+        assert len(pages) > 1
+        first = checkout.orders(frank).answer("ListOrders", page_size=100).message
+        longest = max(order.ByteSize() for order in first.orders)
+        assert PAGE_BYTES_MAX - longest < first.ByteSize() < PAGE_BYTES_MAX + 1024
+
+
 class TestFilters:
     def test_orders_by_status(self, each_checkout: Checkout) -> None:
         erin = Caller("customer", "erin")
@@ -183,7 +199,7 @@ class TestAPageToken:
         assert refusal.metadata == {"field": "page_token"}
         assert list(refusal.violations) == ["page_token"]
 
-    def test_tells_nothing_about_the_position(self, listing: Listing, token: str) -> None:
+    def test_threat_11_tells_nothing_about_the_position(self, listing: Listing, token: str) -> None:
         assert "ord_" not in token
         assert "pay_" not in token
 
@@ -191,13 +207,13 @@ class TestAPageToken:
         page = listing.page(OPERATIONS, customer_id="carol", page_size=1, page_token=token)
         assert len(listing.ids(page)) == 1
 
-    def test_is_no_good_for_another_caller(self, listing: Listing, token: str) -> None:
+    def test_threat_11_is_no_good_for_another_caller(self, listing: Listing, token: str) -> None:
         another = Caller("operations", "oscar")
         same_id = Caller("service", OPERATIONS.id)
         for caller in (another, same_id):
             self.expect_refused(listing, caller, token, customer_id="carol")
 
-    def test_is_no_good_with_other_arguments(self, listing: Listing, token: str) -> None:
+    def test_threat_11_is_no_good_with_other_arguments(self, listing: Listing, token: str) -> None:
         status = {
             "orders": order_pb2.ORDER_STATUS_PAID,
             "payments": payment_pb2.PAYMENT_STATUS_FAILED,
@@ -206,15 +222,24 @@ class TestAPageToken:
         self.expect_refused(listing, OPERATIONS, token, customer_id="bob")
         self.expect_refused(listing, OPERATIONS, token, customer_id="carol", status=status)
 
-    def test_is_no_good_for_the_other_list(self, listing: Listing, token: str) -> None:
+    def test_threat_11_is_no_good_for_the_other_list(self, listing: Listing, token: str) -> None:
         other = Listing(listing.checkout, "payments" if listing.kind == "orders" else "orders")
         self.expect_refused(other, OPERATIONS, token, customer_id="carol")
 
-    def test_is_no_good_when_it_was_altered(self, listing: Listing, token: str) -> None:
+    def test_threat_11_is_no_good_when_it_was_altered(self, listing: Listing, token: str) -> None:
         other = "B" if token.startswith("A") else "A"
         altered = [token[:-1], token + "A", other + token[1:], token.swapcase(), "*", "A" * 1024]
         for wrong in altered:
             self.expect_refused(listing, OPERATIONS, wrong, customer_id="carol")
+
+    def test_threat_11_is_no_good_with_a_character_changed(
+        self, listing: Listing, token: str
+    ) -> None:
+        # The last one has bits that mean nothing.
+        for place, character in enumerate(token[:-1]):
+            other = "A" if character != "A" else "B"
+            changed = token[:place] + other + token[place + 1 :]
+            self.expect_refused(listing, OPERATIONS, changed, customer_id="carol")
 
 
 @pytest.mark.requirement("FR-202")

@@ -148,7 +148,7 @@ class TestAForgedValue:
     """Whoever can write to Redis but has no secret changes no answer."""
 
     @pytest.mark.parametrize("forge", FORGERIES)
-    def test_is_as_good_as_none(
+    def test_threat_18_is_as_good_as_none(
         self,
         checkout: Checkout,
         memory: Memory,
@@ -164,7 +164,7 @@ class TestAForgedValue:
             assert call().body == first.body
             assert source_of_last_reply(log) == "database", rpc
 
-    def test_is_also_a_genuine_one_that_belongs_to_another_key(
+    def test_threat_18_is_also_a_genuine_one_that_belongs_to_another_key(
         self, checkout: Checkout, memory: Memory, log: CapturedLog
     ) -> None:
         for rpc, prepare in KEYED_CALLS.items():
@@ -179,7 +179,7 @@ class TestAForgedValue:
                 assert call().body == first.body
                 assert source_of_last_reply(log) == "database", rpc
 
-    def test_does_not_answer_a_request_that_was_never_made(
+    def test_threat_18_does_not_answer_a_request_that_was_never_made(
         self, checkout: Checkout, memory: Memory, redis_server: RedisServer
     ) -> None:
         stolen = checkout.place()

@@ -155,6 +155,7 @@ class TestLooks:
     def test_list_what_the_inbox_has_of_orders_that_nobody_knows(
         self, checkout: Checkout, books: Books
     ) -> None:
+        checkout.place()
         order_id, payment_id = new_key(), new_key()
         books.orders(
             "INSERT INTO payment_inbox (payment_id, order_id, received_at, problem)"

@@ -17,6 +17,8 @@ from service_kit.error_table import ErrorTable
 from service_kit.errors import ConcurrentUpdate, InvalidRequest, RecordedRefusal
 from service_kit.idempotency.record import REDIS, Reply
 from service_kit.interceptors.calls import CallInterceptor
+from service_kit.patience import Patience
+from service_kit.places import Places
 from service_kit.status import build_status, retry_info
 from tests.assertions import refused
 from tests.captured_log import CapturedLog
@@ -110,7 +112,11 @@ def client(greeter: Greeter, log: CapturedLog) -> Iterator[Client]:
         for method in (GREET, FORGET)
     }
     interceptor = CallInterceptor(
-        contracts=contracts, error_table=ErrorTable({}), callers=ClaimedCallers()
+        contracts=contracts,
+        error_table=ErrorTable({}),
+        callers=ClaimedCallers(),
+        places=Places(8),
+        patience=Patience(),
     )
 
     def unchecked(request: Api, context: grpc.ServicerContext) -> StringValue:
@@ -378,7 +384,9 @@ class TestABug:
         greeter.error = request.param
 
     @pytest.mark.usefixtures("bug")
-    def test_is_told_as_internal_with_the_trace_id_and_nothing_else(self, client: Client) -> None:
+    def test_threat_14_is_told_as_internal_with_the_trace_id_and_nothing_else(
+        self, client: Client
+    ) -> None:
         with refused(grpc.StatusCode.INTERNAL, "INTERNAL") as refusal:
             client.greet(x_trace_id=TRACE_ID)
 

@@ -64,7 +64,7 @@ def counted() -> Counted:
 
 
 def handler(behaviour: Callable[..., Any]) -> Any:
-    return grpc.unary_unary_rpc_method_handler(
+    return grpc.stream_unary_rpc_method_handler(
         behaviour, request_deserializer=None, response_serializer=None
     )
 
@@ -151,7 +151,7 @@ class TestCallsInProgress:
     def test_are_those_between_the_first_and_the_last_line(self, counted: Counted) -> None:
         within: list[float | None] = []
         wrapped = self.wrapped(counted, lambda *_: within.append(self.in_progress(counted)))
-        wrapped.unary_unary(b"", None)
+        wrapped.stream_unary(b"", None)
         assert within == [1]
         assert self.in_progress(counted) == 0
 
@@ -161,13 +161,13 @@ class TestCallsInProgress:
 
         wrapped = self.wrapped(counted, abort)
         with pytest.raises(ZeroDivisionError):
-            wrapped.unary_unary(b"", None)
+            wrapped.stream_unary(b"", None)
         assert self.in_progress(counted) == 0
 
     def test_that_stream_are_in_progress_until_their_end(self, counted: Counted) -> None:
         within: list[float | None] = []
         with ThreadPoolExecutor(1) as pool:
-            streaming: Any = grpc.unary_stream_rpc_method_handler(
+            streaming: Any = grpc.stream_stream_rpc_method_handler(
                 OnSidePool(
                     lambda *_: within.append(self.in_progress(counted)), pool, non_blocking=True
                 )
@@ -175,13 +175,13 @@ class TestCallsInProgress:
             wrapped: Any = counted.metrics.in_progress.intercept_service(
                 lambda _: streaming, details(METHOD)
             )
-            wrapped.unary_stream(b"", None, lambda _message: None)
+            wrapped.stream_stream(b"", None, lambda _message: None)
         assert (within, self.in_progress(counted)) == ([1], 0)
-        assert wrapped.unary_stream.experimental_thread_pool is pool
-        assert wrapped.unary_stream.experimental_non_blocking
+        assert wrapped.stream_stream.experimental_thread_pool is pool
+        assert wrapped.stream_stream.experimental_non_blocking
 
     def test_of_a_kind_that_is_not_served_here_are_left_alone(self, counted: Counted) -> None:
-        theirs: Any = grpc.stream_stream_rpc_method_handler(lambda *_: iter(()))
+        theirs: Any = grpc.unary_unary_rpc_method_handler(lambda *_: iter(()))
         interceptor = counted.metrics.in_progress
         assert interceptor.intercept_service(lambda _: theirs, details(METHOD)) is theirs
 

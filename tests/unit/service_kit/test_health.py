@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
 from service_kit.health import HealthProbe, HealthService
+from service_kit.patience import Patience
 from tests.unit.service_kit.echo import (
     NAME,
     Echo,
@@ -91,7 +92,8 @@ class TestCheck:
         echo.gate.clear()
         with serving(a_server(echo, threads=2)) as channel:
             calls = [get_order(channel).future(order(f"ord_{n}"), timeout=10) for n in range(8)]
-            assert eventually(lambda: echo.running._value == 2)
+            # Those for the calls, and those to refuse more.
+            assert eventually(lambda: echo.running._value == 2 + 2)
             assert check(channel, "") == SERVING
             assert next(iter(watch(channel, ""))).status == SERVING
             echo.gate.set()
@@ -146,7 +148,7 @@ class TestWatch:
         """A watcher that leaves while others are being told must not lock the health up."""
         health = HealthService([NAME])
         server = grpc.server(ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 0)])
-        health.add_to(server)
+        health.add_to(server, Patience())
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         enough = threading.Event()

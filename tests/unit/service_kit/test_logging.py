@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ import pytest
 import structlog
 
 from service_kit.logging import configure, get_logger
+from tests.nasty_texts import LOG
 
 NOTHING: dict[object, str] = {}
+# All but the tab and the line break.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +63,7 @@ class TestJson:
         get_logger().debug("detail")
         assert lines(stream) == []
 
-    def test_keeps_an_event_on_one_line_whatever_it_holds(self) -> None:
+    def test_threat_12_keeps_an_event_on_one_line_whatever_it_holds(self) -> None:
         stream = io.BytesIO()
         configure("shop", stream=stream)
         get_logger().info("a\nb\u2028c\u0085", value=object)
@@ -67,7 +71,7 @@ class TestJson:
         assert line["event"] == "a\nb\u2028c\u0085"
         assert line["value"] == "<class 'object'>"
 
-    def test_shows_a_traceback_without_the_values_of_variables(self) -> None:
+    def test_threat_12_shows_a_traceback_without_the_values_of_variables(self) -> None:
         stream = io.BytesIO()
         configure("shop", stream=stream)
         payment_token = "tok_" + "visa"
@@ -144,6 +148,16 @@ class TestTerminal:
         assert "KeyError: 8" in shown
         assert "\x1b[" not in shown
         assert secret not in shown
+
+    def test_threat_12_does_not_obey_what_is_logged(self) -> None:
+        stream = io.BytesIO()
+        configure("shop", json=False, stream=stream)
+        for text in LOG:
+            get_logger().info("rpc", caller=text)
+            get_logger().info(text)
+        shown = stream.getvalue().decode()
+        assert not CONTROL.search(shown)
+        assert "\\x1b[2J" in shown
 
 
 def test_a_log_that_nobody_reads_any_more_fails_no_call() -> None:

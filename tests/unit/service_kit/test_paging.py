@@ -20,7 +20,9 @@ def test_a_token_gives_back_its_position(scope: str, position: str) -> None:
 
 
 @given(scope=TEXTS, other=TEXTS, position=TEXTS)
-def test_a_token_is_refused_in_another_scope(scope: str, other: str, position: str) -> None:
+def test_threat_11_a_token_is_refused_in_another_scope(
+    scope: str, other: str, position: str
+) -> None:
     if scope != other:
         with pytest.raises(InvalidPageToken):
             TOKENS.open(TOKENS.seal(scope, position), other)
@@ -39,7 +41,7 @@ def test_a_token_fits_into_a_url() -> None:
 
 
 @given(place=st.integers(min_value=0), bit=st.integers(0, 7))
-def test_an_altered_token_is_refused(place: int, bit: int) -> None:
+def test_threat_11_an_altered_token_is_refused(place: int, bit: int) -> None:
     token = TOKENS.seal(SCOPE, "position")
     content = bytearray(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     content[place % len(content)] ^= 1 << bit

@@ -76,7 +76,7 @@ def test_streams_that_stay_open_take_no_thread_from_the_calls(version: str) -> N
             stream.cancel()
 
 
-def test_can_be_switched_off(version: str) -> None:
+def test_threat_15_can_be_switched_off(version: str) -> None:
     with serving(a_server(reflection=False)) as channel:
         with pytest.raises(grpc.RpcError) as refused:
             ask(channel, version, Request(list_services=""))

@@ -243,3 +243,26 @@ def test_settings_do_not_show_passwords(environment: pytest.MonkeyPatch) -> None
 )
 def test_loopback_is_what_only_this_machine_reaches(host: str, answer: bool) -> None:  # noqa: FBT001
     assert is_loopback(host) is answer
+
+
+@pytest.mark.requirement("FR-357")
+@pytest.mark.parametrize(
+    ("reflection", "host", "told"),
+    [
+        ("", "127.0.0.1", True),
+        ("auto", "::1", True),
+        ("auto", EVERYWHERE, False),
+        ("true", EVERYWHERE, True),
+        ("false", "127.0.0.1", False),
+    ],
+)
+def test_threat_15_the_contract_is_told_to_this_machine_alone_unless_said_otherwise(
+    environment: pytest.MonkeyPatch,
+    reflection: str,
+    host: str,
+    told: bool,  # noqa: FBT001
+) -> None:
+    environment.setenv("SHOP_HOST", host)
+    environment.setenv("SHOP_INSECURE", "true")
+    environment.setenv("SHOP_REFLECTION", reflection)
+    assert load(Settings).effective_reflection() is told

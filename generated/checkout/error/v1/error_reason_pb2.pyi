@@ -226,8 +226,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 26
     """RESOURCE_EXHAUSTED. The server has as many calls of this kind as it can
-    take. Nothing was started. Wait for `google.rpc.RetryInfo`, then send the
-    same request again.
+    take, or this caller makes more of them, a second or at a time, than one
+    caller may. Nothing was started. Wait for `google.rpc.RetryInfo`, then send
+    the same request again.
 
         {"reason": "OVERLOADED", "domain": "checkout",
          "metadata": {}}
@@ -462,8 +463,9 @@ to look for in the logs; nothing else is said.
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 26
 """RESOURCE_EXHAUSTED. The server has as many calls of this kind as it can
-take. Nothing was started. Wait for `google.rpc.RetryInfo`, then send the
-same request again.
+take, or this caller makes more of them, a second or at a time, than one
+caller may. Nothing was started. Wait for `google.rpc.RetryInfo`, then send
+the same request again.
 
     {"reason": "OVERLOADED", "domain": "checkout",
      "metadata": {}}

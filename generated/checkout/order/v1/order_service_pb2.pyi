@@ -177,7 +177,9 @@ class ListOrdersRequest(_message.Message):
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most. 0 means 20. Limit: 0 to 100."""
+    """How many at most. 0 means 20. There are fewer on a page, and a next page,
+    if they are more than 1 MB together. Limit: 0 to 100.
+    """
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first page. All other
     fields but `page_size` must be those of the first page.

@@ -36,10 +36,20 @@ class OrderServiceStub:
     `operations`). A call by a backend or an operator may name the person it is
     made for in `x-on-behalf-of`. A call may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
-    back. A request is at most 64 kB. Without a deadline of the caller's, the
-    service sets 10 seconds; a longer one than 30 seconds counts as 30. (A
-    stream has the caller's deadline, whatever it is, or none.) Every
-    refusal is described in `checkout.error.v1.ErrorReason`.
+    back. Without a deadline of the caller's, the service sets 10 seconds; a
+    longer one than 30 seconds counts as 30. (A stream has the caller's deadline,
+    whatever it is, or none.) Every refusal is described in
+    `checkout.error.v1.ErrorReason`.
+
+    What a server takes has limits. A caller's id is 1 to 256 visible ASCII
+    characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
+    values together: more is refused with VALIDATION_FAILED, four times as much
+    by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
+    not come 5 seconds after its headers, or while many callers keep a server
+    waiting so, is cut off with CANCELLED. A connection carries at most 200
+    calls at a time; a client keeps further ones to itself. A server serves a
+    number of calls at a time and refuses one more at once with OVERLOADED, and
+    so it does with what goes beyond what one caller may ask for.
     """
 
     @_typing.overload
@@ -163,10 +173,20 @@ class OrderServiceAsyncStub(OrderServiceStub):
     `operations`). A call by a backend or an operator may name the person it is
     made for in `x-on-behalf-of`. A call may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
-    back. A request is at most 64 kB. Without a deadline of the caller's, the
-    service sets 10 seconds; a longer one than 30 seconds counts as 30. (A
-    stream has the caller's deadline, whatever it is, or none.) Every
-    refusal is described in `checkout.error.v1.ErrorReason`.
+    back. Without a deadline of the caller's, the service sets 10 seconds; a
+    longer one than 30 seconds counts as 30. (A stream has the caller's deadline,
+    whatever it is, or none.) Every refusal is described in
+    `checkout.error.v1.ErrorReason`.
+
+    What a server takes has limits. A caller's id is 1 to 256 visible ASCII
+    characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
+    values together: more is refused with VALIDATION_FAILED, four times as much
+    by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
+    not come 5 seconds after its headers, or while many callers keep a server
+    waiting so, is cut off with CANCELLED. A connection carries at most 200
+    calls at a time; a client keeps further ones to itself. A server serves a
+    number of calls at a time and refuses one more at once with OVERLOADED, and
+    so it does with what goes beyond what one caller may ask for.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -286,10 +306,20 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     `operations`). A call by a backend or an operator may name the person it is
     made for in `x-on-behalf-of`. A call may carry `traceparent` (W3C Trace
     Context) or `x-trace-id` (32 hexadecimal digits), and gets `x-trace-id`
-    back. A request is at most 64 kB. Without a deadline of the caller's, the
-    service sets 10 seconds; a longer one than 30 seconds counts as 30. (A
-    stream has the caller's deadline, whatever it is, or none.) Every
-    refusal is described in `checkout.error.v1.ErrorReason`.
+    back. Without a deadline of the caller's, the service sets 10 seconds; a
+    longer one than 30 seconds counts as 30. (A stream has the caller's deadline,
+    whatever it is, or none.) Every refusal is described in
+    `checkout.error.v1.ErrorReason`.
+
+    What a server takes has limits. A caller's id is 1 to 256 visible ASCII
+    characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
+    values together: more is refused with VALIDATION_FAILED, four times as much
+    by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
+    not come 5 seconds after its headers, or while many callers keep a server
+    waiting so, is cut off with CANCELLED. A connection carries at most 200
+    calls at a time; a client keeps further ones to itself. A server serves a
+    number of calls at a time and refuses one more at once with OVERLOADED, and
+    so it does with what goes beyond what one caller may ask for.
     """
 
     @_abc_1.abstractmethod
