@@ -35,8 +35,9 @@ from order_service.rpc.codec import Codec
 from order_service.rpc.errors import ERROR_TABLE
 from order_service.rpc.servicer import SERVICE, OrderServicer, UseCases
 from order_service.storage.store import SqlStore
-from order_service.storage.tables import order_audit_entries
+from order_service.storage.tables import TRAIL, order_audit_entries
 from service_kit.allowances import allowances
+from service_kit.audit.chain import ChainKey
 from service_kit.audit_head import AuditHead
 from service_kit.clock import Clock, SystemClock
 from service_kit.contract.method_contracts import method_contracts
@@ -49,7 +50,7 @@ from service_kit.metrics.server_metrics import ServerMetrics
 from service_kit.paging import PageTokens
 from service_kit.patience import Patience
 from service_kit.places import Places
-from service_kit.secrets import load_secret
+from service_kit.secrets import SecretKey, load_secret
 from service_kit.server import Server, Service
 from service_kit.streams import Streams
 from service_kit.workers import Task, Workers
@@ -78,7 +79,12 @@ def build(
     known_callers, credentials = callers(settings, clock), server_credentials(settings)
     secret = load_secret(settings)
     database = Database(settings.effective_database_url(), pool_size=settings.database_pool_size)
-    store = SqlStore(database, key_retention=timedelta(hours=settings.key_retention_hours))
+    chain_key = _chain_key(secret)
+    store = SqlStore(
+        database,
+        chain_key=chain_key,
+        key_retention=timedelta(hours=settings.key_retention_hours),
+    )
     memory = reply_memory(
         settings,
         service="order-service",
@@ -136,7 +142,7 @@ def build(
         # Watchers wait for it.
         Task("follow-history", head, pause_seconds=_FOLLOW_SECONDS, for_callers=True),
     ]
-    gauges_store = SqlStore(gauges)
+    gauges_store = SqlStore(gauges, chain_key=chain_key)
     metrics = ServerMetrics(
         service="order-service",
         contracts=contracts.values(),
@@ -186,6 +192,14 @@ def build(
 
 @contextmanager
 def needs_human(settings: Settings) -> Iterator[NeedsHuman]:
-    """Open what lists the operations and payments that wait for a person."""
+    """Open what lists the operations and payments that wait for a person.
+
+    Raises SecretUnusable.
+    """
+    chain_key = _chain_key(load_secret(settings))
     with closing(Database(settings.effective_database_url(), pool_size=1)) as database:
-        yield NeedsHuman(store=SqlStore(database), clock=SystemClock())
+        yield NeedsHuman(store=SqlStore(database, chain_key=chain_key), clock=SystemClock())
+
+
+def _chain_key(secret: SecretKey) -> ChainKey:
+    return ChainKey.of(TRAIL.service, secret)

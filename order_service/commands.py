@@ -1,12 +1,19 @@
 """What an operator can ask besides serving: what waits for a person, and whether all is well."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Final
 
 from order_service import bootstrap
 from order_service.config import GATEWAY_LEDGER, PAYMENT_DATABASE, PaymentBooks, Settings
+from order_service.storage.operations import forget_callers
+from order_service.storage.tables import TRAIL
 from order_service.verification import command as verification
+from order_service.verification.export import read_parts
+from service_kit.audit.commands import Audit, CannotExport
+from service_kit.audit.file import Part
 from service_kit.command_line import Command
+from service_kit.secrets import SecretKey
 from service_kit.table import show
 
 _COLUMNS: Final = ("what", "id", "order_id", "since", "attempts", "problem")
@@ -50,7 +57,7 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
     return verification.run(books, order_id=options.order, as_json=options.json)
 
 
-def _what_to_verify(parser: argparse.ArgumentParser) -> None:
+def _payment_database(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         PAYMENT_DATABASE,
         metavar="URL",
@@ -58,6 +65,10 @@ def _what_to_verify(parser: argparse.ArgumentParser) -> None:
         help="the payment service's database; default: PAYMENT_SERVICE_DATABASE_URL, else"
         " payment.db in CHECKOUT_DATA_DIR",
     )
+
+
+def _what_to_verify(parser: argparse.ArgumentParser) -> None:
+    _payment_database(parser)
     parser.add_argument(
         GATEWAY_LEDGER,
         metavar="FILE",
@@ -68,6 +79,30 @@ def _what_to_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--order", metavar="ID", default="", help="verify this order only")
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
+
+def _all_of_an_order(
+    settings: Settings, options: argparse.Namespace, secret: SecretKey
+) -> Sequence[Part]:
+    theirs = PaymentBooks.load(payment_database=options.payment_database, gateway_ledger="")
+    try:
+        return read_parts(
+            options.subject,
+            secret,
+            order_trail=TRAIL,
+            order_database_url=settings.effective_database_url(),
+            payment_database_url=theirs.effective_database_url(settings.data_dir),
+        )
+    except verification.CannotVerify as error:
+        raise CannotExport(str(error)) from error
+
+
+AUDIT: Final = Audit(
+    trail=TRAIL,
+    noun="order",
+    parts=_all_of_an_order,
+    export_arguments=_payment_database,
+    forget=forget_callers,
+)
 
 COMMANDS: Final = (
     Command(
@@ -89,6 +124,7 @@ COMMANDS: Final = (
         " cannot be checked.",
         arguments=_what_to_verify,
         # It looks at more than one database, and opens them for reading only.
-        needs_schema=False,
+        needs_schema=lambda _options: False,
     ),
+    AUDIT.command(),
 )

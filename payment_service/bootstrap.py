@@ -27,7 +27,9 @@ from payment_service.rpc.codec import Codec
 from payment_service.rpc.errors import ERROR_TABLE
 from payment_service.rpc.servicer import SERVICE, PaymentServicer, UseCases
 from payment_service.storage.store import SqlStore
+from payment_service.storage.tables import TRAIL
 from service_kit.allowances import allowances
+from service_kit.audit.chain import ChainKey
 from service_kit.clock import Clock, SystemClock
 from service_kit.contract.method_contracts import method_contracts
 from service_kit.credentials.configured import callers, server_credentials
@@ -60,7 +62,8 @@ def build(
     known_callers, credentials = callers(settings, clock), server_credentials(settings)
     secret = load_secret(settings)
     database = Database(settings.effective_database_url(), pool_size=settings.database_pool_size)
-    store = SqlStore(database)
+    chain_key = _chain_key(secret)
+    store = SqlStore(database, chain_key=chain_key)
     memory = reply_memory(
         settings,
         service="payment-service",
@@ -114,6 +117,7 @@ def build(
         Task("ask-about-payments", again.payments, threads=2),
         Task("ask-about-refunds", again.refunds),
     ]
+    gauges_store = SqlStore(gauges, chain_key=chain_key)
     metrics = ServerMetrics(
         service="payment-service",
         contracts=contracts.values(),
@@ -121,8 +125,8 @@ def build(
         workers=[task.name for task in tasks] if settings.background_work else [],
         gauges=STORED_GAUGES,
         read=stored_numbers(
-            Backlog(store=SqlStore(gauges), clock=clock),
-            NeedsHuman(store=SqlStore(gauges), clock=clock, key_age_max=_key_age_max(settings)),
+            Backlog(store=gauges_store, clock=clock),
+            NeedsHuman(store=gauges_store, clock=clock, key_age_max=_key_age_max(settings)),
         ),
     )
     patience = Patience()
@@ -160,9 +164,9 @@ def build(
 
 @contextmanager
 def needs_human(settings: Settings, *, clock: Clock | None = None) -> Iterator[NeedsHuman]:
-    """Open what lists the payments and refunds that wait for a person."""
+    """Open what lists the payments and refunds that wait for a person. Raises SecretUnusable."""
     clock = clock or SystemClock()
-    with _store(settings) as store:
+    with _store(settings, load_secret(settings)) as store:
         yield NeedsHuman(store=store, clock=clock, key_age_max=_key_age_max(settings))
 
 
@@ -170,8 +174,12 @@ def needs_human(settings: Settings, *, clock: Clock | None = None) -> Iterator[N
 def settle_by_hand(settings: Settings, *, clock: Clock | None = None) -> Iterator[SettleByHand]:
     """Open what ends them on a person's word. Raises SecretUnusable."""
     clock = clock or SystemClock()
-    codec = _codec(load_secret(settings))
-    with _store(settings) as store, closing(_simulated_gateway(settings, clock)) as gateway:
+    secret = load_secret(settings)
+    codec = _codec(secret)
+    with (
+        _store(settings, secret) as store,
+        closing(_simulated_gateway(settings, clock)) as gateway,
+    ):
         settlement = Settlement(
             store=store,
             gateway=gateway,
@@ -183,9 +191,13 @@ def settle_by_hand(settings: Settings, *, clock: Clock | None = None) -> Iterato
 
 
 @contextmanager
-def _store(settings: Settings) -> Iterator[SqlStore]:
+def _store(settings: Settings, secret: SecretKey) -> Iterator[SqlStore]:
     with closing(Database(settings.effective_database_url(), pool_size=1)) as database:
-        yield SqlStore(database)
+        yield SqlStore(database, chain_key=_chain_key(secret))
+
+
+def _chain_key(secret: SecretKey) -> ChainKey:
+    return ChainKey.of(TRAIL.service, secret)
 
 
 def _codec(secret: SecretKey) -> Codec:

@@ -5,7 +5,8 @@ import getpass
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Final
 
 from payment_service import bootstrap
@@ -18,9 +19,17 @@ from payment_service.application.settle_by_hand import (
 )
 from payment_service.config import Settings
 from payment_service.domain.audit import Actor
+from payment_service.storage.export import ROWS
+from payment_service.storage.tables import TRAIL
 from service_kit import call
+from service_kit.audit.chain import ChainKey
+from service_kit.audit.commands import Audit
+from service_kit.audit.file import Part
+from service_kit.audit.rows import read_part
 from service_kit.command_line import Command
+from service_kit.database import Database
 from service_kit.errors import ConcurrentUpdate
+from service_kit.secrets import SecretKey
 from service_kit.table import show
 
 _COLUMNS: Final = ("what", "id", "order_id", "since", "problem")
@@ -125,6 +134,18 @@ def _matching(pattern: re.Pattern[str], accepts: str) -> Callable[[str], str]:
     return check
 
 
+def _payments_of_an_order(
+    settings: Settings, options: argparse.Namespace, secret: SecretKey
+) -> Sequence[Part]:
+    url = settings.effective_database_url()
+    with closing(Database(url, pool_size=1, read_only=True)) as database:
+        key = ChainKey.of(TRAIL.service, secret)
+        part = read_part(database, TRAIL, key, options.subject, ROWS)
+    return [part] if part else []
+
+
+AUDIT: Final = Audit(trail=TRAIL, noun="order", parts=_payments_of_an_order)
+
 COMMANDS: Final = (
     Command(
         name="needs-human",
@@ -144,4 +165,5 @@ COMMANDS: Final = (
         " What the order service waits for follows by itself.",
         arguments=_what_and_how,
     ),
+    AUDIT.command(),
 )

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sqlalchemy.exc import OperationalError
+from psycopg.errors import InsufficientPrivilege
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service_kit import logging
 from service_kit.credentials.files import FileUnusable
 from service_kit.errors import StorageUnavailable
 from service_kit.migrations import SchemaUnknown, pending, upgrade
-from service_kit.secrets import SecretUnusable, private_folder
+from service_kit.secrets import SecretUnusable, load_secret, private_folder
 from service_kit.server import CannotListen, Server, run_until_signal
 from service_kit.settings import ServiceSettings, SettingsError, describe, load
 
@@ -23,14 +24,18 @@ def _no_arguments(_parser: argparse.ArgumentParser) -> None:
     pass
 
 
+def _always(_options: argparse.Namespace) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Command(Generic[S]):
     """A command of a service's own.
 
     `run` gets the settings and the parsed options, answers on standard output and returns the
     exit code; the log of its process goes to standard error. What it raises ends like the same
-    error of `serve`. It runs only on a database of this version's schema, unless it says that
-    it looks after that itself.
+    error of `serve`. It runs only on a database of this version's schema, unless `needs_schema`
+    says that it looks after that itself, or that what it was told needs none.
     """
 
     name: str
@@ -38,7 +43,7 @@ class Command(Generic[S]):
     run: Callable[[S, argparse.Namespace], int]
     description: str = ""
     arguments: Callable[[argparse.ArgumentParser], None] = _no_arguments
-    needs_schema: bool = True
+    needs_schema: Callable[[argparse.Namespace], bool] = _always
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,10 @@ class Program(Generic[S]):
         except (StorageUnavailable, OperationalError):
             variable = self.settings.variable("database_url")
             return _failed(f"{variable}: the database does not answer")
+        except DBAPIError as error:
+            if not isinstance(error.orig, InsufficientPrivilege):
+                raise
+            return _failed(str(error.orig))
         except OSError as error:
             return _failed(f"{error.filename}: {error.strerror}")
 
@@ -95,11 +104,13 @@ class Program(Generic[S]):
     def _migrate(self, settings: S) -> int:
         if not settings.database_url:
             private_folder(settings.data_dir)
-        upgrade(settings.effective_database_url(), self.migrations)
+        url = settings.effective_database_url()
+        upgrade(url, self.migrations, secret=lambda: load_secret(settings))
         return 0
 
     def _run(self, command: Command[S], settings: S, options: argparse.Namespace) -> int:
-        if command.needs_schema and pending(settings.effective_database_url(), self.migrations):
+        url = settings.effective_database_url()
+        if command.needs_schema(options) and pending(url, self.migrations):
             return self._unmigrated()
         return command.run(settings, options)
 

@@ -158,6 +158,18 @@ class Database:
                 raise self._unavailable(error) from error
             raise _without_values(error) from None
 
+    def read_at_one_moment(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which only reads, in statements that all see the same moment."""
+
+        def work_at_one_moment(connection: Connection) -> T:
+            connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                return work(connection)
+            finally:
+                connection.exec_driver_sql("ROLLBACK")
+
+        return self.read(work if self.is_sqlite else work_at_one_moment)
+
     def ping(self) -> None:
         """Return if the database answers."""
         self.read(lambda connection: connection.execute(sa.select(1)))

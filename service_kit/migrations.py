@@ -4,7 +4,7 @@ import fcntl
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,9 +19,11 @@ from sqlalchemy import event
 
 from service_kit.errors import StorageUnavailable
 from service_kit.logging import get_logger
+from service_kit.secrets import SecretKey, SecretUnusable
 
 _CONNECTION: Final = "connection"
 _VERSION_TABLE: Final = "version_table"
+_KEY: Final = "key"
 _LOCK_SECONDS: Final = 30
 
 
@@ -33,13 +35,17 @@ class SchemaUnknown(Exception):
         self.revision = revision
 
 
-def upgrade(url: str, package: str) -> None:
+def upgrade(
+    url: str, package: str, *, secret: Callable[[], SecretKey] | None = None, to: str = "head"
+) -> None:
     """Bring the database to the newest revision in `package` (like `shop.storage.migrations`).
 
     All of it or nothing, in one transaction. Several processes may do it at once: one does,
-    the others wait and find it done. Raises SchemaUnknown, StorageUnavailable.
+    the others wait and find it done. `secret` is asked for only by a revision that seals what
+    the database holds. Raises SchemaUnknown, StorageUnavailable, SecretUnusable.
     """
     config = _config(package)
+    config.attributes[_KEY] = secret
     with _connected(url) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             # Any number will do that no other program locks in this database.
@@ -48,7 +54,7 @@ def upgrade(url: str, package: str) -> None:
         before = _revision(connection, config)
         _check_known(config, before)
         config.attributes[_CONNECTION] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
         after = _revision(connection, config)
     if after != before:
         get_logger().info("migrated", revision=after, previous=before)
@@ -64,6 +70,14 @@ def pending(url: str, package: str) -> bool:
         revision = _revision(connection, config)
     _check_known(config, revision)
     return revision != ScriptDirectory.from_config(config).get_current_head()
+
+
+def secret_key() -> SecretKey:
+    """Return the secret, to the revision that runs. Raises SecretUnusable if there is none."""
+    secret: Callable[[], SecretKey] | None = context.config.attributes[_KEY]
+    if secret is None:
+        raise SecretUnusable("there is no secret to seal what the database holds")
+    return secret()
 
 
 def run_env(target_metadata: sa.MetaData) -> None:

@@ -53,17 +53,17 @@ class SecretSettings(Protocol):
         """The folder in which one is made if neither is set."""
 
 
-def load_secret(settings: SecretSettings) -> SecretKey:
+def load_secret(settings: SecretSettings, *, make: bool = True) -> SecretKey:
     """Take the secret from the settings, or make one in the data folder and keep it there.
 
-    Raises SecretUnusable.
+    Raises SecretUnusable; also if there is none and none is to be made.
     """
     if settings.secret_key is not None:
         return SecretKey(checked(settings.secret_key.get_secret_value()))
     if settings.secret_key_file is not None:
         return SecretKey(read_secret_file(settings.secret_key_file))
     path = settings.data_dir / FILE_NAME
-    if not path.exists():
+    if make and not path.exists():
         try:
             private_folder(settings.data_dir)
             _make_secret_file(path)

@@ -297,6 +297,14 @@ class ServiceSettings(BaseSettings):
         "a folder; it is made if it is missing",
         variable="CHECKOUT_DATA_DIR",
     )
+    audit_retention_years: int = setting(
+        7,
+        "How long audit entries keep who acted; they themselves are never deleted",
+        "1 to 100 years",
+        variable="CHECKOUT_AUDIT_RETENTION_YEARS",
+        ge=1,
+        le=100,
+    )
     secret_key: Annotated[SecretStr | None, AfterValidator(_secret_key)] = setting(
         None,
         "Secret that all services of the installation share; required with PostgreSQL",

@@ -1,13 +1,16 @@
 """Requests with everything filled in; a test names what matters to it."""
 
 import secrets
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import Message
 
 from checkout.money.v1 import money_pb2
 from checkout.order.v1 import order_service_pb2
 from checkout.payment.v1 import payment_service_pb2
+from service_kit.audit.chain import ChainKey
+
+CHAIN_KEY: Final = ChainKey(b"a key of the tests, of 32 bytes..")
 
 
 def new_key() -> str:

@@ -79,8 +79,7 @@ class ApplyPayments:
             if _pays_for(order, payment):
                 by = _actor(background, on_behalf_of=payment.customer_id)
                 order, entry = order.pay(payment_id=payment.id, by=by, at=now)
-                work.orders.save(order)
-                work.audit.append(entry)
+                work.orders.save(order, entry)
                 work.inbox.apply(received.payment_id, at=now)
                 return
             problem = PAYMENT_INVARIANT_BROKEN

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from order_service.application.ports import Replies, Store, Work
 from order_service.application.settlement import Settlement
-from order_service.domain.audit import Actor, AuditEntry
+from order_service.domain.audit import Actor
 from order_service.domain.errors import (
     OrderNotFound,
     PaymentInProgress,
@@ -60,8 +60,8 @@ class Once:
             if claim.reply:
                 return claim.reply
             order, entry = make()
-            work.orders.add(order)
-            return self._finished(work, request, order, entry)
+            work.orders.add(order, entry)
+            return self._finished(work, request, order)
 
         owner_id = new_id("run_")
         return self.remembered(request, lambda: self._store.transact(work))
@@ -88,8 +88,8 @@ class Once:
             if change is None:
                 return self._finished(work, command.request, order)
             order, entry = change
-            work.orders.save(order)
-            return self._finished(work, command.request, order, entry)
+            work.orders.save(order, entry)
+            return self._finished(work, command.request, order)
 
         owner_id = new_id("run_")
         return self.remembered(
@@ -117,16 +117,12 @@ class Once:
     def refused(self, work: Work, command: ChangeOrder, order: Order, refusal: Refusal) -> Reply:
         """Record and store a refusal within the transaction that found it."""
         now = self._clock.now()
-        work.audit.append(order.refused(refusal, by=command.actor, at=now))
+        work.orders.save(order, order.refused(refusal, by=command.actor, at=now))
         reply = Reply(ok=False, body=self._replies.refusal(refusal))
         work.keys.finish(command.request, reply, now=now)
         return reply
 
-    def _finished(
-        self, work: Work, request: KeyedRequest, order: Order, entry: AuditEntry | None = None
-    ) -> Reply:
-        if entry:
-            work.audit.append(entry)
+    def _finished(self, work: Work, request: KeyedRequest, order: Order) -> Reply:
         reply = Reply(ok=True, body=self._replies.response(request.method, order))
         work.keys.finish(request, reply, now=self._clock.now())
         return reply

@@ -54,10 +54,10 @@ class OrderFilter:
 
 
 class Orders(Protocol):
-    """The stored orders."""
+    """The stored orders. A history grows only together with its order."""
 
-    def add(self, order: Order) -> None:
-        """Store a new order."""
+    def add(self, order: Order, entry: AuditEntry) -> None:
+        """Store a new order with the first entry of its history."""
 
     def lock(self, order_id: str) -> Order | None:
         """Read an order and keep everybody else from changing it until the end."""
@@ -65,8 +65,11 @@ class Orders(Protocol):
     def get(self, order_id: str) -> Order | None:
         """Read an order."""
 
-    def save(self, order: Order) -> None:
-        """Write an order that was locked and changed."""
+    def save(self, order: Order, *entries: AuditEntry) -> None:
+        """Write an order that was locked, and what its history tells of it.
+
+        Never a transaction's first write.
+        """
 
     def page(self, wanted: OrderFilter, *, before: str, limit: int) -> Sequence[Order]:
         """List orders with smaller ids than `before` (empty: all), greatest id first."""
@@ -165,13 +168,6 @@ class Inbox(Protocol):
         """Count the payments that are not applied."""
 
 
-class Audit(Protocol):
-    """The history."""
-
-    def append(self, entry: AuditEntry) -> None:
-        """Write an entry. Never a transaction's first write."""
-
-
 class Work(Protocol):
     """One transaction."""
 
@@ -183,8 +179,6 @@ class Work(Protocol):
     def operations(self) -> Operations: ...
     @property
     def inbox(self) -> Inbox: ...
-    @property
-    def audit(self) -> Audit: ...
 
 
 @dataclass(frozen=True)

@@ -207,9 +207,7 @@ class Settlement:
         entries: tuple[AuditEntry, ...],
     ) -> None:
         work.operations.end(operation, at=order.updated_at)
-        work.orders.save(order)
-        for entry in entries:
-            work.audit.append(entry)
+        work.orders.save(order, *entries)
 
 
 def _request(operation: PaymentOperation) -> KeyedRequest:

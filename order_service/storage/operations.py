@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -17,8 +18,10 @@ from order_service.domain.payment_operation import (
 )
 from order_service.storage.tables import payment_operations
 from service_kit.clock import CLOCK_SKEW_MAX
-from service_kit.database import RaceLost
+from service_kit.database import Database, RaceLost
 from service_kit.due import is_due, next_try
+
+_PAGE: Final = 1000
 
 operation_columns: Final = tuple(
     column.label(f"operation_{column.name}") for column in payment_operations.c
@@ -149,6 +152,35 @@ class StoredOperations:
             .values(**values)
         )
         self._connection.execute(statement)
+
+
+def forget_callers(database: Database, ended_before: datetime) -> None:
+    """Forget who began the operations that ended before then, and for whom.
+
+    Their keys must have been forgotten long ago: they are named by their callers.
+    """
+    columns = payment_operations.c
+    forget = (
+        sa.update(payment_operations)
+        .where(columns.id == sa.bindparam("operation"))
+        .values(caller="", on_behalf_of="")
+    )
+
+    def forget_some(connection: Connection, last: str) -> Sequence[str]:
+        query = (
+            sa.select(columns.id)
+            .where(columns.id > last, columns.ended_at < ended_before, columns.caller != "")
+            .order_by(columns.id)
+            .limit(_PAGE)
+        )
+        ids = connection.execute(query).scalars().all()
+        if ids:
+            connection.execute(forget, [{"operation": operation_id} for operation_id in ids])
+        return ids
+
+    last = ""
+    while ids := database.transact(partial(forget_some, last=last)):
+        last = ids[-1]
 
 
 # Written out: PostgreSQL does not use a partial index for a value that it is told later.

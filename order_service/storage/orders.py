@@ -7,12 +7,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from order_service.application.ports import OrderFilter
+from order_service.domain.audit import AuditEntry
 from order_service.domain.money import Money
 from order_service.domain.order import Order, OrderItem
 from order_service.domain.payment_operation import OperationStatus
 from order_service.domain.state_machine import OrderStatus
+from order_service.storage.audit import StoredHistory
 from order_service.storage.operations import operation_columns, operation_of
 from order_service.storage.tables import order_items, orders, payment_operations
+from service_kit.audit.chain import Head
 from service_kit.database import RaceLost
 
 _in_flight: Final = sa.and_(
@@ -36,15 +39,22 @@ _items: Final = (
 
 
 class StoredOrders:
-    """The orders, within one transaction."""
+    """The orders and their history, within one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, history: StoredHistory) -> None:
         self._connection = connection
-        self._locked: dict[str, tuple[str, int]] = {}
+        self._history = history
+        self._locked: dict[str, tuple[str, int, Head]] = {}
 
-    def add(self, order: Order) -> None:
-        """Insert a new order and its items."""
-        values = {"id": order.id, "revision": 1, "created_at": order.created_at, **_columns(order)}
+    def add(self, order: Order, entry: AuditEntry) -> None:
+        """Insert a new order, its items and the first entry of its history."""
+        head, links = self._history.continued(self._history.beginning(order.id), [entry])
+        values = {
+            "id": order.id,
+            "revision": 1,
+            "created_at": order.created_at,
+            **_columns(order, head),
+        }
         self._connection.execute(sa.insert(orders), values)
         self._connection.execute(
             sa.insert(order_items),
@@ -60,13 +70,15 @@ class StoredOrders:
                 for line, item in enumerate(order.items, start=1)
             ],
         )
+        self._history.write(links)
 
     def lock(self, order_id: str) -> Order | None:
         """Lock the order's row, then read it: what a wait for the lock saw before is stale."""
         if self._connection.execute(_lock, {"order_id": order_id}).first() is None:
             return None
         row = self._connection.execute(_by_id, {"order_id": order_id}).one()
-        self._locked[order_id] = (row.status, row.revision)
+        head = Head(row.audit_count, bytes(row.audit_head))
+        self._locked[order_id] = (row.status, row.revision, head)
         return self._orders([row])[0]
 
     def get(self, order_id: str) -> Order | None:
@@ -74,12 +86,13 @@ class StoredOrders:
         row = self._connection.execute(_by_id, {"order_id": order_id}).first()
         return self._orders([row])[0] if row else None
 
-    def save(self, order: Order) -> None:
-        """Update the order if it is still as it was when it was locked.
+    def save(self, order: Order, *entries: AuditEntry) -> None:
+        """Update the order and add to its history, if it is still as it was when it was locked.
 
         Raises KeyError if it was not locked, RaceLost if it has changed since.
         """
-        status, revision = self._locked[order.id]
+        status, revision, head = self._locked[order.id]
+        head, links = self._history.continued(head, entries)
         statement = (
             sa.update(orders)
             .where(
@@ -87,11 +100,12 @@ class StoredOrders:
                 orders.c.status == status,
                 orders.c.revision == revision,
             )
-            .values(revision=revision + 1, **_columns(order))
+            .values(revision=revision + 1, **_columns(order, head))
         )
         if self._connection.execute(statement).rowcount != 1:
             raise RaceLost
-        self._locked[order.id] = (order.status.value, revision + 1)
+        self._history.write(links)
+        self._locked[order.id] = (order.status.value, revision + 1, head)
 
     def page(self, wanted: OrderFilter, *, before: str, limit: int) -> Sequence[Order]:
         """Read orders with smaller ids than `before`, greatest first."""
@@ -111,7 +125,7 @@ class StoredOrders:
         return [_order(row, items[row.id]) for row in rows]
 
 
-def _columns(order: Order) -> dict[str, Any]:
+def _columns(order: Order, head: Head) -> dict[str, Any]:
     return {
         "customer_id": order.customer_id,
         "status": order.status.value,
@@ -121,6 +135,8 @@ def _columns(order: Order) -> dict[str, Any]:
         "payment_id": order.payment_id or None,
         "version": order.version,
         "updated_at": order.updated_at,
+        "audit_count": head.count,
+        "audit_head": head.seal,
     }
 
 

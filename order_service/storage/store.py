@@ -8,11 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from order_service.application.ports import StoredEntry, Work
-from order_service.storage.audit import StoredAudit, read_entries, read_settled_entries
+from order_service.storage.audit import StoredHistory, read_entries, read_settled_entries
 from order_service.storage.inbox import StoredInbox
 from order_service.storage.operations import StoredOperations
 from order_service.storage.orders import StoredOrders
 from order_service.storage.tables import idempotency_keys, instance
+from service_kit.audit.chain import ChainKey
 from service_kit.database import Database
 from service_kit.idempotency.keys import RETENTION_MIN, IdempotencyKeys
 
@@ -22,19 +23,27 @@ T = TypeVar("T")
 class StoredWork:
     """One transaction over the order database."""
 
-    def __init__(self, connection: Connection, *, key_retention: timedelta) -> None:
+    def __init__(
+        self, connection: Connection, *, chain_key: ChainKey, key_retention: timedelta
+    ) -> None:
         self.keys = IdempotencyKeys(connection, idempotency_keys, retention=key_retention)
-        self.orders = StoredOrders(connection)
+        self.orders = StoredOrders(connection, StoredHistory(connection, chain_key))
         self.operations = StoredOperations(connection)
         self.inbox = StoredInbox(connection)
-        self.audit = StoredAudit(connection)
 
 
 class SqlStore:
-    """The store on SQLite or PostgreSQL."""
+    """The store on SQLite or PostgreSQL. `chain_key` seals the history."""
 
-    def __init__(self, database: Database, *, key_retention: timedelta = RETENTION_MIN) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        chain_key: ChainKey,
+        key_retention: timedelta = RETENTION_MIN,
+    ) -> None:
         self._database = database
+        self._chain_key = chain_key
         self._key_retention = key_retention
 
     def transact(self, work: Callable[[Work], T]) -> T:
@@ -63,4 +72,4 @@ class SqlStore:
         return str(self._database.read(lambda connection: connection.execute(query).scalar_one()))
 
     def _work(self, connection: Connection) -> StoredWork:
-        return StoredWork(connection, key_retention=self._key_retention)
+        return StoredWork(connection, chain_key=self._chain_key, key_retention=self._key_retention)

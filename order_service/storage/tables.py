@@ -6,6 +6,13 @@ import sqlalchemy as sa
 
 from order_service.domain.payment_operation import OperationKind, OperationStatus
 from order_service.domain.state_machine import OrderStatus
+from service_kit.audit.tables import (
+    Trail,
+    actors_table,
+    anonymisations_table,
+    chain_columns,
+    head_columns,
+)
 from service_kit.database import UtcDateTime, sorted_text
 from service_kit.idempotency.keys import idempotency_keys_table
 
@@ -43,6 +50,7 @@ orders: Final = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
+    *head_columns(),
     sa.CheckConstraint(_one_of("status", [s.value for s in OrderStatus]), name="status_is_known"),
     sa.CheckConstraint("total_minor BETWEEN 1 AND 1000000000000", name="total_is_bounded"),
     sa.CheckConstraint(
@@ -176,8 +184,6 @@ order_audit_entries: Final = sa.Table(
     ),
     sa.Column("order_id", sa.ForeignKey(orders.c.id), nullable=False),
     sa.Column("actor_role", sa.String(32), nullable=False),
-    sa.Column("actor_id", sa.String(256), nullable=False),
-    sa.Column("on_behalf_of", sa.String(256), nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
     sa.Column("event_type", sa.String(64), nullable=False),
     sa.Column("from_status", sa.String(16), nullable=False),
@@ -186,7 +192,29 @@ order_audit_entries: Final = sa.Table(
     sa.Column("reason", sa.String(64), nullable=False),
     sa.Column("payment_id", sa.String(64), nullable=False),
     sa.Column("trace_id", sa.String(32), nullable=False),
+    *chain_columns(),
     sa.CheckConstraint(_one_of("outcome", ["applied", "refused"]), name="outcome_is_known"),
-    sa.Index("ix_order_audit_entries_order_id_sequence", "order_id", "sequence"),
+    sa.Index("uq_order_audit_entries_place", "order_id", "position", unique=True),
     sqlite_autoincrement=True,
+)
+
+order_audit_actors: Final = actors_table(metadata, "order_audit_actors", subject="order_id")
+order_audit_anonymisations: Final = anonymisations_table(metadata, "order_audit_anonymisations")
+
+TRAIL: Final = Trail(
+    service="order-service",
+    heads="orders",
+    head_id="id",
+    prefix="order_audit",
+    subject="order_id",
+    told=(
+        "at",
+        "event_type",
+        "from_status",
+        "to_status",
+        "outcome",
+        "reason",
+        "payment_id",
+        "trace_id",
+    ),
 )

@@ -46,8 +46,8 @@ def run(books: Books, *, order_id: str = "", as_json: bool = False) -> int:
 
 def _verified(books: Books, order_id: str) -> Report:
     with (
-        _opened("order", books.order_database_url, ORDER_TABLES) as orders,
-        _opened("payment", books.payment_database_url, PAYMENT_TABLES) as payments,
+        opened("order", books.order_database_url, ORDER_TABLES) as orders,
+        opened("payment", books.payment_database_url, PAYMENT_TABLES) as payments,
     ):
         try:
             report = verify(
@@ -67,7 +67,8 @@ def _verified(books: Books, order_id: str) -> Report:
 
 
 @contextmanager
-def _opened(service: str, url: str, tables: Sequence[sa.TableClause]) -> Iterator[Database]:
+def opened(service: str, url: str, tables: Sequence[sa.TableClause]) -> Iterator[Database]:
+    """Open a source for reading. Raises CannotVerify."""
     parsed = sa.make_url(url)
     name = f"the {service} database {parsed.render_as_string(hide_password=True)}"
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():

@@ -42,15 +42,21 @@ _TYPES: Final[dict[Any, Any]] = {
 }
 
 
-def _table(name: str, row: type) -> sa.TableClause:
-    columns = (sa.column(field.name, _TYPES.get(field.type)) for field in fields(row))
-    return sa.table(name, *columns)
+def _table(name: str, row: type, *, elsewhere: str = "", more: str = "") -> sa.TableClause:
+    columns = {field.name: sa.column(field.name, _TYPES.get(field.type)) for field in fields(row)}
+    columns.pop(elsewhere, None)
+    return sa.table(name, *columns.values(), *map(sa.column, more.split()))
 
 
 _orders: Final = _table("orders", Order)
 _operations: Final = _table("payment_operations", Operation)
 _keys: Final = _table("idempotency_keys", Key)
-_entries: Final = _table("order_audit_entries", OrderEntry)
+_bare_entries: Final = _table(
+    "order_audit_entries", OrderEntry, elsewhere="actor_id", more="position"
+)
+_actors: Final = sa.table(
+    "order_audit_actors", *map(sa.column, ("order_id", "position", "actor_id"))
+)
 _inbox: Final = _table("payment_inbox", Received)
 _feed: Final = sa.table("payment_feed", sa.column("sequence"))
 _payments: Final = _table("payments", Payment)
@@ -58,8 +64,26 @@ _refunds: Final = _table("refunds", Refund)
 _payment_entries: Final = _table("payment_audit_entries", PaymentEntry)
 _seals: Final = _table("payment_orders", Seal)
 
-ORDER_TABLES: Final = (_orders, _operations, _keys, _entries, _inbox, _feed)
+ORDER_TABLES: Final = (_orders, _operations, _keys, _bare_entries, _actors, _inbox, _feed)
 PAYMENT_TABLES: Final = (_payments, _refunds, _payment_entries, _seals)
+
+# With who acted, or nobody once that has been made anonymous.
+_columns: Final = {
+    **_bare_entries.c,
+    "actor_id": sa.func.coalesce(_actors.c.actor_id, "").label("actor_id"),
+}
+_entries: Final = (
+    sa.select(*(_columns[field.name] for field in fields(OrderEntry)))
+    .outerjoin_from(
+        _bare_entries,
+        _actors,
+        sa.and_(
+            _actors.c.order_id == _bare_entries.c.order_id,
+            _actors.c.position == _bare_entries.c.position,
+        ),
+    )
+    .subquery()
+)
 
 _key_name: Final = (_keys.c.caller_role, _keys.c.caller, _keys.c.idempotency_key)
 
@@ -122,26 +146,26 @@ class Sources:
             .where(_keys.c.reply.is_not(None), sa.tuple_(*_key_name) > sa.tuple_(*after))
             .order_by(*_key_name)
         )
-        found = _snapshot(self._orders, lambda c: c.execute(query.limit(limit)).all())
+        found = self._orders.read_at_one_moment(lambda c: c.execute(query.limit(limit)).all())
         return [KeyName(*row) for row in found]
 
     def key_names_of(self, order_id: str) -> list[KeyName]:
         """List the idempotency keys of an order's operations."""
         columns = (_operations.c[column.name] for column in _key_name)
         query = sa.select(*columns).where(_operations.c.order_id == order_id).distinct()
-        found = _snapshot(self._orders, lambda c: c.execute(query).all())
+        found = self._orders.read_at_one_moment(lambda c: c.execute(query).all())
         return [KeyName(*row) for row in found]
 
     # What is known of it.
 
     def of_orders(self, order_ids: Sequence[str]) -> list[Evidence]:
         """Read all that is known of some orders."""
-        ours = _snapshot(self._orders, lambda c: _read_orders(c, order_ids))
-        theirs = _snapshot(self._payments, lambda c: _read_payments(c, order_ids))
+        ours = self._orders.read_at_one_moment(lambda c: _read_orders(c, order_ids))
+        theirs = self._payments.read_at_one_moment(lambda c: _read_payments(c, order_ids))
         charges, given_back = self._ledger.read(order_ids) if self._ledger else ([], [])
         payment_ids = [payment.id for rows in theirs.payments.values() for payment in rows]
         # After the cursor: what that has passed is here.
-        received = _snapshot(self._orders, lambda c: _read_inbox(c, order_ids, payment_ids))
+        received = self._orders.read_at_one_moment(lambda c: _read_inbox(c, order_ids, payment_ids))
         payment_orders = {p.id: p.order_id for rows in theirs.payments.values() for p in rows}
         received_by = _grouped(received, lambda r: payment_orders.get(r.payment_id, r.order_id))
         charges_by = _grouped(charges, lambda charge: charge.order_id)
@@ -170,17 +194,17 @@ class Sources:
 
     def of_keys(self, names: Sequence[KeyName]) -> list[KeyEvidence]:
         """Read all that is known of some idempotency keys; those forgotten since are left out."""
-        keys, operations = _snapshot(self._orders, lambda c: _read_keys(c, names))
+        keys, operations = self._orders.read_at_one_moment(lambda c: _read_keys(c, names))
         subjects = {key.name: subject_of(key) for key in keys}
         payment_ids = [subject.payment_id for subject in subjects.values() if not subject.order_id]
-        payments = _snapshot(self._payments, lambda c: _orders_of_payments(c, payment_ids))
+        payments = self._payments.read_at_one_moment(lambda c: _orders_of_payments(c, payment_ids))
         ids = {}
         for key in keys:
             subject, operation = subjects[key.name], operations.get(key.operation_id or "")
             told = subject.order_id or payments.get(subject.payment_id, "")
             ids[key.name] = operation.order_id if operation else told
         order_ids = list(set(ids.values()))
-        orders, entries = _snapshot(self._orders, lambda c: _read_histories(c, order_ids))
+        orders, entries = self._orders.read_at_one_moment(lambda c: _read_histories(c, order_ids))
         return [
             KeyEvidence(
                 key=key,
@@ -286,7 +310,7 @@ def _orders_of_payments(connection: Connection, payment_ids: Sequence[str]) -> d
 
 def _read(
     connection: Connection,
-    table: sa.TableClause,
+    table: sa.FromClause,
     row: Callable[..., R],
     condition: sa.ColumnElement[bool],
     *order: sa.ColumnElement[Any],
@@ -304,17 +328,4 @@ def _grouped(rows: Iterable[R], key: Callable[[R], str]) -> dict[str, tuple[R, .
 
 
 def _ids(database: Database, query: sa.Select[Any]) -> list[str]:
-    return _snapshot(database, lambda connection: list(connection.execute(query).scalars()))
-
-
-def _snapshot(database: Database, work: Callable[[Connection], R]) -> R:
-    """Read several statements of one moment."""
-
-    def work_at_one_moment(connection: Connection) -> R:
-        connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        try:
-            return work(connection)
-        finally:
-            connection.exec_driver_sql("ROLLBACK")
-
-    return database.read(work if database.is_sqlite else work_at_one_moment)
+    return database.read_at_one_moment(lambda connection: list(connection.execute(query).scalars()))

@@ -12,6 +12,7 @@ from payment_service.storage.orders import StoredOrders
 from payment_service.storage.payments import StoredPayments
 from payment_service.storage.refunds import StoredRefunds
 from payment_service.storage.tables import instance
+from service_kit.audit.chain import ChainKey
 from service_kit.database import Database
 
 T = TypeVar("T")
@@ -20,26 +21,27 @@ T = TypeVar("T")
 class StoredWork:
     """One transaction over the payment database."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.orders = StoredOrders(connection)
+    def __init__(self, connection: Connection, chain_key: ChainKey) -> None:
+        self.orders = StoredOrders(connection, chain_key)
         self.payments = StoredPayments(connection, self.orders)
         self.refunds = StoredRefunds(connection)
-        self.audit = StoredAudit(connection)
+        self.audit = StoredAudit(connection, self.orders, chain_key)
 
 
 class SqlStore:
-    """The store on SQLite or PostgreSQL."""
+    """The store on SQLite or PostgreSQL. `chain_key` seals the history."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, chain_key: ChainKey) -> None:
         self._database = database
+        self._chain_key = chain_key
 
     def transact(self, work: Callable[[Work], T]) -> T:
         """See service_kit.database.Database.transact."""
-        return self._database.transact(lambda connection: work(StoredWork(connection)))
+        return self._database.transact(lambda connection: work(self._work(connection)))
 
     def read(self, work: Callable[[Work], T]) -> T:
         """See service_kit.database.Database.read."""
-        return self._database.read(lambda connection: work(StoredWork(connection)))
+        return self._database.read(lambda connection: work(self._work(connection)))
 
     def audit_entries(self, *, after: int, order_id: str, limit: int) -> Sequence[StoredEntry]:
         """Read the history in order."""
@@ -53,3 +55,6 @@ class SqlStore:
         """Return the id that this database was given when it was made."""
         query = sa.select(instance.c.id)
         return str(self._database.read(lambda connection: connection.execute(query).scalar_one()))
+
+    def _work(self, connection: Connection) -> StoredWork:
+        return StoredWork(connection, self._chain_key)

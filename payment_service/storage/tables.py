@@ -9,6 +9,13 @@ import sqlalchemy as sa
 from payment_service.domain.audit import Outcome
 from payment_service.domain.payment import VoidReason
 from payment_service.domain.state_machine import PaymentStatus, RefundStatus
+from service_kit.audit.tables import (
+    Trail,
+    actors_table,
+    anonymisations_table,
+    chain_columns,
+    head_columns,
+)
 from service_kit.database import UtcDateTime, sorted_text
 
 metadata: Final = sa.MetaData(
@@ -36,6 +43,7 @@ payment_orders: Final = sa.Table(
     metadata,
     sa.Column("order_id", sorted_text(64), primary_key=True),
     sa.Column("sealed_at", UtcDateTime),
+    *head_columns(),
 )
 
 payments: Final = sa.Table(
@@ -184,8 +192,6 @@ payment_audit_entries: Final = sa.Table(
     sa.Column("payment_id", sa.String(64), nullable=False),
     sa.Column("refund_id", sa.String(64), nullable=False),
     sa.Column("actor_role", sa.String(32), nullable=False),
-    sa.Column("actor_id", sa.String(256), nullable=False),
-    sa.Column("on_behalf_of", sa.String(256), nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
     sa.Column("event_type", sa.String(64), nullable=False),
     sa.Column("from_status", sa.String(16), nullable=False),
@@ -193,8 +199,9 @@ payment_audit_entries: Final = sa.Table(
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("reason", sa.String(64), nullable=False),
     sa.Column("trace_id", sa.String(32), nullable=False),
+    *chain_columns(),
     sa.CheckConstraint(_one_of("outcome", Outcome), name="outcome_is_known"),
-    sa.Index("ix_payment_audit_entries_order_id_sequence", "order_id", "sequence"),
+    sa.Index("uq_payment_audit_entries_place", "order_id", "position", unique=True),
     sa.Index(
         "ix_payment_audit_entries_discrepancies",
         "sequence",
@@ -202,4 +209,26 @@ payment_audit_entries: Final = sa.Table(
         sqlite_where=sa.text("event_type = 'gateway_discrepancy_found'"),
     ),
     sqlite_autoincrement=True,
+)
+
+payment_audit_actors: Final = actors_table(metadata, "payment_audit_actors", subject="order_id")
+payment_audit_anonymisations: Final = anonymisations_table(metadata, "payment_audit_anonymisations")
+
+TRAIL: Final = Trail(
+    service="payment-service",
+    heads="payment_orders",
+    head_id="order_id",
+    prefix="payment_audit",
+    subject="order_id",
+    told=(
+        "payment_id",
+        "refund_id",
+        "at",
+        "event_type",
+        "from_status",
+        "to_status",
+        "outcome",
+        "reason",
+        "trace_id",
+    ),
 )

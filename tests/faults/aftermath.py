@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from order_service.verification.verify import verify
+from service_kit.audit.chain import ChainKey
+from service_kit.audit.verify import verify as verify_trail
 from service_kit.clock import Clock
 from service_kit.database import Database
 from service_kit.errors import StorageUnavailable
@@ -20,6 +22,7 @@ from tests.faults.history import Call
 from tests.faults.history_check import problems
 from tests.faults.in_flight import in_flight
 from tests.faults.truth import Truth, read_truth
+from tests.system.trails import SECRET_KEY, TRAILS
 
 # What the product promises: nothing is in flight for longer once the faults have stopped.
 SETTLED_WITHIN_SECONDS: Final = 30.0
@@ -97,7 +100,10 @@ def settled(books: Books, *, within_seconds: float = SETTLED_WITHIN_SECONDS) -> 
 
 
 def violations(books: Books, figures: Figures, *, clock: Clock | None = None) -> Sequence[str]:
-    """Ask the product's own verification of the two databases and the gateway's books."""
+    """Ask the product's own verification of the two databases and the gateway's books.
+
+    No fault may break the chain of a history either.
+    """
     report = verify(
         order_database=books.order_database,
         payment_database=books.payment_database,
@@ -106,7 +112,17 @@ def violations(books: Books, figures: Figures, *, clock: Clock | None = None) ->
     )
     figures.add("orders checked", report.orders)
     # The last line is the sum. Nothing here may have to wait for a person.
-    return list(report.lines())[:-1]
+    return [*list(report.lines())[:-1], *damages(books)]
+
+
+def damages(books: Books) -> list[str]:
+    """Name every history whose seals do not fit."""
+    databases = (books.order_database, books.payment_database)
+    return [
+        str(damage)
+        for database, trail in zip(databases, TRAILS, strict=True)
+        for damage in verify_trail(database, trail, ChainKey.of(trail.service, SECRET_KEY)).damages
+    ]
 
 
 def report_of(found: Sequence[str]) -> str:

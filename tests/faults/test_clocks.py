@@ -16,7 +16,7 @@ from order_service.storage.store import SqlStore as OrderStore
 from payment_service.application.ports import Declined
 from payment_service.domain.audit import Actor
 from service_kit import call
-from tests.builders import new_key, new_trace_id
+from tests.builders import CHAIN_KEY, new_key, new_trace_id
 from tests.client import ALICE, OPERATIONS
 from tests.faults import scenarios
 from tests.faults.background import FORGET, run_dry
@@ -277,7 +277,7 @@ def sent(shop: Shop, request: Request) -> int:
 def waits_for_a_person(shop: Shop, order_id: str) -> bool:
     """Say whether both services list the order's payment for a person; neither may do so alone."""
     checkout = shop.checkout
-    store = OrderStore(checkout.order_database)
+    store = OrderStore(checkout.order_database, chain_key=CHAIN_KEY)
     ours = {case.order_id for case in OrdersNeedHuman(store=store, clock=checkout.clock)()}
     settings = checkout.payment_settings
     with payment_service.bootstrap.needs_human(settings, clock=checkout.clock) as theirs:

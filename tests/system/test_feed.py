@@ -188,10 +188,10 @@ def test_a_number_that_was_rolled_back_holds_nobody(checkout: Checkout) -> None:
 
 COPY_OF_AN_ENTRY = """
 INSERT INTO order_audit_entries
-    (order_id, actor_role, actor_id, on_behalf_of, at, event_type, from_status, to_status,
-     outcome, reason, payment_id, trace_id)
-SELECT order_id, actor_role, actor_id, on_behalf_of, at, event_type, from_status, to_status,
-     outcome, reason, payment_id, trace_id
+    (order_id, position, actor_role, actor_reference, at, event_type, from_status, to_status,
+     outcome, reason, payment_id, trace_id, seal_version, seal)
+SELECT order_id, position + 1, actor_role, actor_reference, at, event_type, from_status, to_status,
+     outcome, reason, payment_id, trace_id, seal_version, seal
 FROM order_audit_entries WHERE order_id = :order_id
 """
 

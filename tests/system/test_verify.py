@@ -248,11 +248,12 @@ class TestI1:
     def test_a_gateway_that_contradicted_itself(self, checkout: Checkout, books: Books) -> None:
         order = checkout.paid()
         books.payments(
-            "INSERT INTO payment_audit_entries (order_id, payment_id, refund_id, actor_role,"
-            " actor_id, on_behalf_of, at, event_type, from_status, to_status, outcome, reason,"
-            " trace_id) SELECT order_id, payment_id, '', actor_role, actor_id, '', at,"
-            " 'gateway_discrepancy_found', 'succeeded', 'succeeded', 'applied',"
-            " 'gateway_says_failed', '' FROM payment_audit_entries"
+            "INSERT INTO payment_audit_entries (order_id, position, payment_id, refund_id,"
+            " actor_role, actor_reference, at, event_type, from_status, to_status, outcome,"
+            " reason, trace_id, seal_version, seal) SELECT order_id, 99, payment_id, '',"
+            " actor_role, actor_reference, at, 'gateway_discrepancy_found', 'succeeded',"
+            " 'succeeded', 'applied', 'gateway_says_failed', '', 1, seal"
+            " FROM payment_audit_entries"
             " WHERE order_id = :id AND event_type = 'payment_succeeded'",
             id=order.id,
         )
@@ -540,10 +541,11 @@ class TestI7:
     def test_a_change_with_two_entries(self, checkout: Checkout, books: Books) -> None:
         order = fulfilled(checkout)
         books.orders(
-            "INSERT INTO order_audit_entries (order_id, actor_role, actor_id, on_behalf_of, at,"
-            " event_type, from_status, to_status, outcome, reason, payment_id, trace_id)"
-            " SELECT order_id, actor_role, actor_id, on_behalf_of, at, event_type, from_status,"
-            " to_status, outcome, reason, payment_id, trace_id FROM order_audit_entries"
+            "INSERT INTO order_audit_entries (order_id, position, actor_role, actor_reference,"
+            " at, event_type, from_status, to_status, outcome, reason, payment_id, trace_id,"
+            " seal_version, seal) SELECT order_id, 99, actor_role, actor_reference, at,"
+            " event_type, from_status, to_status, outcome, reason, payment_id, trace_id,"
+            " seal_version, seal FROM order_audit_entries"
             " WHERE order_id = :id AND event_type = 'order_fulfilled'",
             id=order.id,
         )

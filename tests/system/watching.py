@@ -19,12 +19,13 @@ Entry = order_audit_pb2.OrderAuditEntry
 
 COPIES: Final = """
 INSERT INTO order_audit_entries
-    (order_id, actor_role, actor_id, on_behalf_of, at, event_type, from_status, to_status,
-     outcome, reason, payment_id, trace_id)
+    (order_id, position, actor_role, actor_reference, at, event_type, from_status, to_status,
+     outcome, reason, payment_id, trace_id, seal_version, seal)
 WITH RECURSIVE copies(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM copies WHERE n < :count)
-SELECT order_id, actor_role, actor_id, on_behalf_of, at, event_type, from_status, to_status,
-     outcome, reason, payment_id, trace_id
-FROM copies, (SELECT * FROM order_audit_entries WHERE order_id = :order_id LIMIT 1) AS entry
+SELECT order_id, position + n, actor_role, actor_reference, at, event_type, from_status, to_status,
+     outcome, reason, payment_id, trace_id, seal_version, seal
+FROM copies, (SELECT * FROM order_audit_entries WHERE order_id = :order_id
+              ORDER BY position DESC LIMIT 1) AS entry
 """
 
 

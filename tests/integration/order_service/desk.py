@@ -38,7 +38,7 @@ from service_kit.idempotency.record import Reply
 from service_kit.paging import PageTokens
 from service_kit.status import parse
 from tests.assertions import Refusal, told
-from tests.builders import money, new_key, new_order_items, new_request
+from tests.builders import CHAIN_KEY, money, new_key, new_order_items, new_request
 from tests.clock import MovableClock
 from tests.integration.order_service.scripted_payments import ScriptedPayments
 from tests.unit.order_service.builders import ALICE, KEY_OF_TESTS, OLGA, SHOP, new_call
@@ -188,7 +188,7 @@ def open_desk(
     """Put the use cases together as the service does."""
     payments = payments or ScriptedPayments()
     clock = clock or MovableClock()
-    store = SqlStore(database)
+    store = SqlStore(database, chain_key=CHAIN_KEY)
     codec = Codec(sign_ticket=ticket_signer(KEY_OF_TESTS), page_tokens=PageTokens(KEY_OF_TESTS))
     settlement = Settlement(store=store, payments=payments, replies=codec, clock=clock)
     once = Once(

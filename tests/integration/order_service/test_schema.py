@@ -12,6 +12,7 @@ from order_service.domain.payment_operation import OperationKind, OperationStatu
 from order_service.domain.state_machine import TRANSITIONS, OrderStatus
 from order_service.storage.tables import (
     idempotency_keys,
+    order_audit_actors,
     order_audit_entries,
     order_items,
     orders,
@@ -116,6 +117,8 @@ def order_row(**other: Any) -> dict[str, Any]:
         "revision": 1,
         "created_at": AT,
         "updated_at": AT,
+        "audit_count": 0,
+        "audit_head": bytes(32),
     }
     return {**row, **other}
 
@@ -377,7 +380,7 @@ class TestAuditEntries:
         order = desk.place()
         change = sa.update(order_audit_entries).where(order_audit_entries.c.order_id == order.id)
 
-        refused(database, change.values(actor_id="mallory"), "never change", "never_change")
+        refused(database, change.values(actor_reference="mallory"), "never change", "never_change")
         assert desk.history(order)[0].actor.id == "alice"
 
     def test_are_never_deleted(self, database: Database, desk: Desk) -> None:
@@ -391,33 +394,49 @@ class TestAuditEntries:
 
     def test_are_never_replaced(self, database: Database, desk: Desk) -> None:
         order = desk.place()
-        [stored] = desk.store.audit_entries(after=0, order_id=order.id, limit=1)
-        values = {
-            "sequence": stored.sequence,
-            **dict.fromkeys(
-                ("actor_role", "actor_id", "on_behalf_of", "event_type", "from_status"), "x"
-            ),
-            **dict.fromkeys(("to_status", "reason", "payment_id", "trace_id"), "x"),
-            "outcome": "applied",
-            "order_id": order.id,
-            "at": AT,
-        }
-        insert = sa.insert(order_audit_entries).values(values)
+        [stored] = _entries(database, order)
+        insert = sa.insert(order_audit_entries).values({**stored, "position": 2})
         if database.is_sqlite:
             refused(database, insert.prefix_with("OR REPLACE"), "never replaced")
         else:
             refused(database, insert, "sequence")
         assert desk.events(order) == ["order_created"]
 
+    def test_keep_their_places(self, database: Database, desk: Desk) -> None:
+        order = desk.place()
+        [stored] = _entries(database, order)
+        del stored["sequence"]
+        insert = sa.insert(order_audit_entries).values({**stored, "reason": "x"})
+        refused(database, insert, "keep their places", "entries_place")
+        if database.is_sqlite:
+            refused(database, insert.prefix_with("OR REPLACE"), "keep their places")
+        assert desk.events(order) == ["order_created"]
+
+    def test_say_who_acted_for_good(self, database: Database, desk: Desk) -> None:
+        order = desk.place()
+        mine = order_audit_actors.c.order_id == order.id
+        change = sa.update(order_audit_actors).where(mine).values(actor_id="mallory")
+        refused(database, change, "never change", "never_change")
+        if database.is_sqlite:
+            row = {"order_id": order.id, "position": 1, "salt": b"", "actor_id": "mallory"}
+            insert = sa.insert(order_audit_actors).values(**row, on_behalf_of="")
+            refused(database, insert.prefix_with("OR REPLACE"), "never replaced")
+        assert desk.history(order)[0].actor.id == "alice"
+
     def test_were_applied_or_refused(self, database: Database, desk: Desk) -> None:
         order = desk.place()
-        copied = sa.select(*(c for c in order_audit_entries.c if c.name != "sequence"))
-        rows = database.read(
-            lambda c: c.execute(copied.where(order_audit_entries.c.order_id == order.id)).all()
-        )
-        row = {**rows[0]._mapping, "outcome": "ignored"}
+        [row] = _entries(database, order)
+        del row["sequence"]
+        row |= {"outcome": "ignored", "position": 2}
 
         refused(database, sa.insert(order_audit_entries).values(row), "outcome_is_known")
+
+
+def _entries(database: Database, order: Order) -> list[dict[str, Any]]:
+    """Read an order's entries as they are stored."""
+    query = sa.select(order_audit_entries).where(order_audit_entries.c.order_id == order.id)
+    rows = database.read(lambda connection: connection.execute(query).all())
+    return [dict(row._mapping) for row in rows]
 
 
 class TestKeys:

@@ -7,18 +7,21 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from order_service.application.ports import Work
+from order_service.domain.audit import EventType
 from order_service.domain.money import Money
 from order_service.domain.order import Order, OrderItem
 from order_service.domain.payment_operation import (
     OperationKind,
     OperationStatus,
 )
+from order_service.storage.audit import StoredHistory
 from order_service.storage.orders import StoredOrders
 from order_service.storage.store import SqlStore
 from order_service.storage.tables import orders
 from service_kit.database import Database
 from service_kit.errors import ConcurrentUpdate
 from service_kit.ids import new_id
+from tests.builders import CHAIN_KEY
 from tests.unit.order_service.builders import (
     ALICE,
     AT,
@@ -32,13 +35,14 @@ from tests.unit.order_service.builders import (
 
 @pytest.fixture
 def store(database: Database) -> SqlStore:
-    return SqlStore(database)
+    return SqlStore(database, chain_key=CHAIN_KEY)
 
 
 def placed(store: SqlStore, order: Order | None = None) -> Order:
     """Store a new order."""
     order = order or new_order()
-    store.transact(lambda work: work.orders.add(order))
+    entry = order.entry(EventType.ORDER_CREATED, by=ALICE, at=AT)
+    store.transact(lambda work: work.orders.add(order, entry))
     return order
 
 
@@ -113,7 +117,7 @@ class TestOrders:
 
         def work(connection: Connection) -> None:
             runs.append(connection)
-            stored = StoredOrders(connection)
+            stored = StoredOrders(connection, StoredHistory(connection, CHAIN_KEY))
             stored.lock(order.id)
             change = sa.update(orders).where(orders.c.id == order.id)
             connection.execute(change.values(revision=orders.c.revision + 1))
@@ -169,31 +173,32 @@ class TestAuditEntries:
     @pytest.mark.requirement("FR-228")
     def test_come_back_as_they_were_written(self, store: SqlStore) -> None:
         order = placed(store)
-        _, entry = order.pay(payment_id="pay_1", by=SHOP, at=LATER)
+        paid, entry = order.pay(payment_id=new_id("pay_"), by=SHOP, at=LATER)
 
         def work(work: Work) -> None:
             work.orders.lock(order.id)
-            work.audit.append(entry)
+            work.orders.save(paid, entry)
 
         store.transact(work)
 
-        [stored] = store.audit_entries(after=0, order_id=order.id, limit=10)
+        _, stored = store.audit_entries(after=0, order_id=order.id, limit=10)
         assert stored.entry == entry
         assert stored.sequence > 0
 
     @pytest.mark.requirement("FR-229")
     def test_of_a_transaction_that_failed_do_not_exist(self, store: SqlStore) -> None:
         order = placed(store)
-        _, entry = order.cancel(by=ALICE, at=LATER)
+        cancelled, entry = order.cancel(by=ALICE, at=LATER)
 
         def fail(work: Work) -> None:
             work.orders.lock(order.id)
-            work.audit.append(entry)
+            work.orders.save(cancelled, entry)
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             store.transact(fail)
-        assert store.audit_entries(after=0, order_id=order.id, limit=10) == []
+        [stored] = store.audit_entries(after=0, order_id=order.id, limit=10)
+        assert stored.entry.event_type is EventType.ORDER_CREATED
 
 
 class TestInstance:

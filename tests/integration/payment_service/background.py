@@ -11,6 +11,7 @@ from payment_service.application.needs_human import NeedsHuman
 from payment_service.application.settle_by_hand import SettleByHand
 from payment_service.application.settlement import Settlement
 from payment_service.storage.store import SqlStore
+from tests.builders import CHAIN_KEY
 from tests.integration.payment_service.desk import Desk, running_desk
 from tests.integration.payment_service.scripted_gateway import ScriptedGateway
 from tests.unit.payment_service.wiring import new_codec
@@ -40,7 +41,7 @@ class Background:
 
 def background_of(desk: Desk, gateway: ScriptedGateway) -> Background:
     """Put the workers together as the service does; another one stands for another process."""
-    store = SqlStore(desk.database)
+    store = SqlStore(desk.database, chain_key=CHAIN_KEY)
     settlement = Settlement(
         store=store,
         gateway=gateway,

@@ -14,7 +14,7 @@ from service_kit.call import serving
 from service_kit.database import RaceLost
 from service_kit.idempotency.record import KeyedRequest
 from service_kit.ids import new_id
-from tests.builders import money, new_request
+from tests.builders import CHAIN_KEY, money, new_request
 from tests.integration.payment_service.desk import Desk
 from tests.integration.payment_service.scripted_gateway import ScriptedGateway
 from tests.unit.payment_service.wiring import new_call, new_codec, wired
@@ -40,7 +40,9 @@ class Forgetful:
     def __init__(self, desk: Desk, gateway: ScriptedGateway) -> None:
         self.desk = desk
         self.codec = new_codec()
-        self.use_cases: UseCases = wired(ForgetfulStore(desk.database), gateway, self.codec)
+        self.use_cases: UseCases = wired(
+            ForgetfulStore(desk.database, chain_key=CHAIN_KEY), gateway, self.codec
+        )
 
     def process(self, order_id: str) -> payment_pb2.Payment:
         request = new_request("ProcessPayment", payment_ticket=order_id, payment_token="tok_visa")
@@ -99,7 +101,7 @@ class TestTime:
         self, desk: Desk, gateway: ScriptedGateway
     ) -> None:
         codec = new_codec()
-        use_cases = wired(SqlStore(desk.database), gateway, codec)
+        use_cases = wired(SqlStore(desk.database, chain_key=CHAIN_KEY), gateway, codec)
         order_id = new_id("ord_")
         request = new_request("ProcessPayment", payment_ticket=order_id, payment_token="tok_visa")
 
@@ -134,9 +136,9 @@ class TestARowThatIsNotAsItWas:
             assert found is not None
             return found
 
-        final = SqlStore(desk.database).read(record)
+        final = SqlStore(desk.database, chain_key=CHAIN_KEY).read(record)
         with desk.database.engine.connect() as connection:
-            work = StoredWork(connection)
+            work = StoredWork(connection, CHAIN_KEY)
             with pytest.raises(RaceLost):
                 work.payments.lease(payment.id, desk.clock.now())
             with pytest.raises(RaceLost):
@@ -150,10 +152,10 @@ class TestARowThatIsNotAsItWas:
             assert found is not None
             return found
 
-        final = SqlStore(desk.database).read(record)
+        final = SqlStore(desk.database, chain_key=CHAIN_KEY).read(record)
         assert isinstance(final.request, KeyedRequest)
         with desk.database.engine.connect() as connection:
-            work = StoredWork(connection)
+            work = StoredWork(connection, CHAIN_KEY)
             with pytest.raises(RaceLost):
                 work.refunds.lease(refund.id, desk.clock.now())
             with pytest.raises(RaceLost):

@@ -20,7 +20,7 @@ from service_kit.call import serving
 from service_kit.clock import SystemClock
 from service_kit.database import Database
 from service_kit.migrations import upgrade
-from tests.builders import money, new_request
+from tests.builders import CHAIN_KEY, money, new_request
 from tests.unit.payment_service.wiring import new_call, new_codec, wired
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["PaymentService"]
@@ -63,7 +63,9 @@ def rpcs(tmp_path: Path) -> Iterator[Rpcs]:
     gateway = SimulatedGateway(
         ledger=SimulatedLedger(tmp_path / "gateway.db"), slow_seconds=0, clock=SystemClock()
     )
-    servicer = ServingServicer(codec=codec, use_cases=wired(SqlStore(database), gateway, codec))
+    servicer = ServingServicer(
+        codec=codec, use_cases=wired(SqlStore(database, chain_key=CHAIN_KEY), gateway, codec)
+    )
     yield Rpcs(
         grpc_testing.server_from_dictionary({DESCRIPTOR: servicer}, grpc_testing.strict_real_time())
     )

@@ -368,7 +368,7 @@ def program_that_counts(toys: Toys, *, needs_schema: bool = True) -> Program[Set
         "count the toys",
         count_toys,
         arguments=options_of_count,
-        needs_schema=needs_schema,
+        needs_schema=lambda _options: needs_schema,
     )
     return replace(toys.program, commands=[count])
 

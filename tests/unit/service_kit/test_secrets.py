@@ -49,6 +49,11 @@ class TestSecretKey:
 
 
 class TestLoadSecret:
+    def test_makes_none_for_who_only_looks(self, tmp_path: Path) -> None:
+        with pytest.raises(SecretUnusable, match="cannot be read"):
+            load_secret(Places(tmp_path), make=False)
+        assert list(tmp_path.iterdir()) == []
+
     def test_takes_the_one_that_is_set(self, tmp_path: Path) -> None:
         loaded = load_secret(Places(tmp_path, secret_key=SecretStr(SECRET)))
         extracted = hmac.digest(bytes(32), SECRET.encode(), "sha256")

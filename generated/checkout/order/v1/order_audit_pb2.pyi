@@ -44,9 +44,14 @@ class OrderAuditEntry(_message.Message):
     order_id: _builtins.str
     """The order it tells of."""
     actor_id: _builtins.str
-    """Who called: the authenticated caller, never the person acted for."""
+    """Who called: the authenticated caller, never the person acted for. Once that
+    has been made anonymous, a reference that nobody can resolve: `act_` and 32
+    hexadecimal digits.
+    """
     on_behalf_of: _builtins.str
-    """The person acted for, if the caller named one."""
+    """The person acted for, if the caller named one. Empty once the entry has
+    been made anonymous.
+    """
     event_type: _builtins.str
     """What happened: `order_created`, `order_paid`, `order_cancelled`,
     `order_fulfilled`, `order_partially_refunded`, `order_refunded`,

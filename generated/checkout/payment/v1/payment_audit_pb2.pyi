@@ -51,9 +51,14 @@ class PaymentAuditEntry(_message.Message):
     refund_id: _builtins.str
     """The refund it tells of. Empty when it tells of none."""
     actor_id: _builtins.str
-    """Who called: the authenticated caller, never the person acted for."""
+    """Who called: the authenticated caller, never the person acted for. Once that
+    has been made anonymous, a reference that nobody can resolve: `act_` and 32
+    hexadecimal digits.
+    """
     on_behalf_of: _builtins.str
-    """The person acted for, if the caller named one."""
+    """The person acted for, if the caller named one. Empty once the entry has
+    been made anonymous.
+    """
     event_type: _builtins.str
     """What happened: `payment_requested`, `payment_succeeded`, `payment_failed`,
     `payment_voided`, `order_sealed`, `refund_requested`, `refund_succeeded`,

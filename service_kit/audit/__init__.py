@@ -1,0 +1,1 @@
+"""Histories that show every change made to them afterwards."""

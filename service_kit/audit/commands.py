@@ -1,0 +1,202 @@
+"""The `audit` command of a service: verify, export, anonymise."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from service_kit.audit import file, heads
+from service_kit.audit.anonymise import anonymise
+from service_kit.audit.arguments import add_arguments
+from service_kit.audit.chain import ChainKey
+from service_kit.audit.damage import Damage
+from service_kit.audit.history import Histories
+from service_kit.audit.tables import Trail
+from service_kit.audit.verify import Verification, verify, verify_export
+from service_kit.clock import Clock, SystemClock
+from service_kit.command_line import Command
+from service_kit.database import Database
+from service_kit.secrets import SecretKey, load_secret
+from service_kit.settings import ServiceSettings
+
+_NAME: Final = "audit"
+
+
+class CannotExport(Exception):
+    """A source cannot be read; the sentence says which, and why."""
+
+
+class Parts(Protocol):
+    """Collects what is known of a subject, from every service that can be asked."""
+
+    def __call__(
+        self, settings: Any, options: argparse.Namespace, secret: SecretKey
+    ) -> Sequence[file.Part]:
+        """Return it; nothing if nobody knows the subject. Raises CannotExport."""
+
+
+def _nothing_else(_database: Database, _before: datetime) -> None:
+    pass
+
+
+def _no_arguments(_parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a service's `audit` command needs to know of it.
+
+    `noun` is what a history is about. `parts` collects an export, `export_arguments` are what it
+    can be told besides; `forget` makes persons anonymous where they are named outside the trail.
+    """
+
+    trail: Trail
+    noun: str
+    parts: Parts
+    export_arguments: Callable[[argparse.ArgumentParser], None] = _no_arguments
+    forget: Callable[[Database, datetime], None] = _nothing_else
+    clock: Clock = field(default_factory=SystemClock)
+
+    def command(self) -> Command[Any]:
+        """Return the command."""
+        return Command(
+            name=_NAME,
+            help="verify the audit trail, export a history, make old actors anonymous",
+            run=self._run,
+            description="Looks after the audit trail, on a running system too.",
+            arguments=lambda parser: add_arguments(parser, self.noun, self.export_arguments),
+            needs_schema=lambda options: not getattr(options, "file", None),
+        )
+
+    def _run(self, settings: ServiceSettings, options: argparse.Namespace) -> int:
+        secret = load_secret(settings, make=False)
+        if options.what == "export":
+            return self._export(settings, options, secret)
+        if options.what == "anonymise":
+            return self._anonymise(settings, options, secret)
+        if options.what == "heads":
+            return self._heads(settings, secret)
+        if options.file:
+            return _verify_file(options.file, secret, as_json=options.json)
+        return self._verify(settings, options, secret)
+
+    def _verify(
+        self, settings: ServiceSettings, options: argparse.Namespace, secret: SecretKey
+    ) -> int:
+        subject = getattr(options, self.noun)
+        with closing(_opened(settings, read_only=True)) as database:
+            key = ChainKey.of(self.trail.service, secret)
+            found = verify(database, self.trail, key, subject=subject)
+            if options.heads:
+                try:
+                    found.damages += self._missing(database, options.heads, secret)
+                except (file.FileDamaged, UnicodeDecodeError) as error:
+                    return _failed(f"{options.heads}: {error}")
+        if subject and not found.histories:
+            return _failed(f"there is no {self.noun} {subject}")
+        return _told([found], as_json=options.json)
+
+    def _missing(self, database: Database, path: Path, secret: SecretKey) -> list[Damage]:
+        with path.open(encoding="utf-8") as lines:
+            return list(
+                heads.missing(
+                    lines,
+                    Histories(database, self.trail),
+                    service=self.trail.service,
+                    key=ChainKey.of(self.trail.service, secret),
+                    line_key=ChainKey.of(file.EXPORT, secret),
+                )
+            )
+
+    def _heads(self, settings: ServiceSettings, secret: SecretKey) -> int:
+        with closing(_opened(settings, read_only=True)) as database:
+            heads.write(
+                sys.stdout,
+                Histories(database, self.trail),
+                service=self.trail.service,
+                key=ChainKey.of(self.trail.service, secret),
+                line_key=ChainKey.of(file.EXPORT, secret),
+                at=self.clock.now(),
+            )
+        return 0
+
+    def _export(
+        self, settings: ServiceSettings, options: argparse.Namespace, secret: SecretKey
+    ) -> int:
+        try:
+            parts = self.parts(settings, options, secret)
+        except CannotExport as error:
+            return _failed(str(error))
+        if not parts:
+            return _failed(f"there is no {self.noun} {options.subject}")
+        export = file.Export(subject=options.subject, at=self.clock.now(), lines=0, parts=parts)
+        file.write(sys.stdout, ChainKey.of(file.EXPORT, secret), export)
+        damaged = [found for found in verify_export(export, secret) if not found.is_sound]
+        for found in damaged:
+            sys.stderr.writelines(f"{line}\n" for line in found.lines())
+        return 1 if damaged else 0
+
+    def _anonymise(
+        self, settings: ServiceSettings, options: argparse.Namespace, secret: SecretKey
+    ) -> int:
+        now = self.clock.now()
+        latest = retained_since(settings.audit_retention_years, now)
+        before = options.before or latest
+        if before > latest:
+            variable = settings.variable("audit_retention_years")
+            return _failed(
+                f"nothing was made anonymous: entries keep who acted until {latest:%Y-%m-%d}"
+                f" ({variable}={settings.audit_retention_years})"
+            )
+        with closing(_opened(settings)) as database:
+            key = ChainKey.of(self.trail.service, secret)
+            forgotten = anonymise(database, self.trail, key, before=before, now=now)
+            self.forget(database, before)
+        sys.stdout.write(
+            f"{self.trail.service}: who acted is forgotten in {forgotten:,} entries from before"
+            f" {before:%Y-%m-%d}\n"
+        )
+        return 0
+
+
+def retained_since(years: int, now: datetime) -> datetime:
+    """Return the day from which on everything is kept as it is."""
+    try:
+        day = now.replace(year=now.year - years)
+    except ValueError:  # the 29th of February
+        day = now.replace(year=now.year - years, day=28)
+    return day.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _verify_file(path: Path, secret: SecretKey, *, as_json: bool) -> int:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            export = file.read(lines, ChainKey.of(file.EXPORT, secret))
+    except (file.FileDamaged, UnicodeDecodeError) as error:
+        return _failed(f"{path}: {error}")
+    found = list(verify_export(export, secret))
+    if not as_json:
+        at = export.at.isoformat(timespec="seconds")
+        sys.stdout.write(f"{export.subject}, exported at {at}, {export.lines} lines\n")
+    return _told(found, as_json=as_json)
+
+
+def _told(found: Sequence[Verification], *, as_json: bool) -> int:
+    for each in found:
+        lines = [each.json()] if as_json else each.lines()
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+    return 0 if all(each.is_sound for each in found) else 1
+
+
+def _opened(settings: ServiceSettings, *, read_only: bool = False) -> Database:
+    return Database(settings.effective_database_url(), pool_size=1, read_only=read_only)
+
+
+def _failed(message: str) -> int:
+    sys.stderr.write(f"{message}\n")
+    return 1
