@@ -1,4 +1,4 @@
-"""The contract has no message that a few bytes can make arbitrarily deep or wide."""
+"""What no message of the contract can hold."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,10 +7,13 @@ import pytest
 from google.protobuf import descriptor_pool, struct_pb2
 from google.protobuf.descriptor import FieldDescriptor
 
+from checkout.payment.v1 import payment_pb2
 from tests.system.every_rpc import CONTRACTS
 
 # What may hold a message of any type, or any tree of values.
 OPEN_ENDED = {"google.protobuf.Any", "google.protobuf.Struct", "google.protobuf.Value"}
+# The RPCs that only read may filter by an outcome.
+READING = ("Get", "List", "Watch")
 MESSAGES = (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_GROUP)
 
 
@@ -34,6 +37,12 @@ def loops(message: Any, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     return [loop for below in within(message) for loop in loops(below, way)]
 
 
+def told_outcomes(message: Any) -> list[str]:
+    """List the fields that tell what became of something: statuses and reasons."""
+    own = [field.full_name for field in message.fields if field.enum_type]
+    return own + [name for below in within(message) for name in told_outcomes(below)]
+
+
 def names(message: Any, known: frozenset[str] = frozenset()) -> set[str]:
     """Name a message and all that it may hold."""
     if message.full_name in known:
@@ -51,6 +60,18 @@ class TestARequest:
     @pytest.mark.parametrize("message", requests(), ids=lambda message: message.name)
     def test_threat_21_holds_nothing_of_any_kind(self, message: Any) -> None:
         assert not names(message) & OPEN_ENDED
+
+    @pytest.mark.parametrize("message", requests(), ids=lambda message: message.name)
+    def test_threat_20_tells_no_outcome(self, message: Any) -> None:
+        """What became of money comes as the gateway's answer, or not at all."""
+        if not message.name.startswith(READING):
+            assert told_outcomes(message) == []
+
+
+@pytest.mark.requirement("FR-379")
+def test_a_message_that_tells_an_outcome_would_be_found() -> None:
+    assert told_outcomes(payment_pb2.Payment.DESCRIPTOR)
+    assert told_outcomes(payment_pb2.Refund.DESCRIPTOR)
 
 
 @pytest.mark.requirement("FR-379")
