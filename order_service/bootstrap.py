@@ -137,7 +137,11 @@ def build(
             threads=2,
         ),
         Task("read-payments", read_payments),
-        Task("apply-payments", ApplyPayments(store=store, payments=payments, clock=clock)),
+        Task(
+            "apply-payments",
+            ApplyPayments(store=store, payments=payments, clock=clock),
+            threads=4,
+        ),
         Task("forget-keys", ForgetKeys(store=store, clock=clock), pause_seconds=60),
         # Watchers wait for it.
         Task("follow-history", head, pause_seconds=_FOLLOW_SECONDS, for_callers=True),

@@ -12,8 +12,8 @@ from service_kit import call
 from service_kit.call import Call
 from service_kit.clock import Clock
 
-ASK_SECONDS: Final = 3.5
-HELD_FOR: Final = timedelta(seconds=4)
+ASK_SECONDS: Final = 2.0
+HELD_FOR: Final = timedelta(seconds=2.5)
 
 ORDER_NOT_FOUND: Final = "ORDER_NOT_FOUND"
 PAYMENT_NOT_FOUND: Final = "PAYMENT_NOT_FOUND"
@@ -24,7 +24,8 @@ class ApplyPayments:
     """Takes one payment from the inbox and has its order paid by it.
 
     It waits while an operation is in flight on the order: that operation may be the one that made
-    the payment, and then settles it together with the reply of its key.
+    the payment, and then settles it together with the reply of its key. While the payment service
+    is away, what was taken is put back as if it had not been.
     """
 
     def __init__(self, *, store: Store, payments: Payments, clock: Clock) -> None:
@@ -33,7 +34,7 @@ class ApplyPayments:
         self._clock = clock
 
     def __call__(self) -> bool:
-        """Apply one. Say whether there was one."""
+        """Apply one. Say whether there may be more to do at once."""
         now = self._clock.now()
         if not self._store.read(lambda work: work.inbox.waiting(now)):
             return False
@@ -41,10 +42,9 @@ class ApplyPayments:
         if received is None:
             return False
         with call.background("ApplyPayments", seconds=ASK_SECONDS) as background:
-            self._apply(received, background)
-        return True
+            return self._apply(received, background)
 
-    def _apply(self, received: ReceivedPayment, background: Call) -> None:
+    def _apply(self, received: ReceivedPayment, background: Call) -> bool:
         payment: PaymentFacts | None = None
         problem = ""
         order = self._store.read(lambda work: work.orders.get(received.order_id))
@@ -52,10 +52,14 @@ class ApplyPayments:
             try:
                 payment = self._payments.get(received.payment_id, by=_actor(background))
             except PaymentServiceUnavailable:
-                pass
+                # One that is not told of by a service that is well is a matter of its own.
+                if not self._payments.answers():
+                    self._store.transact(lambda work: work.inbox.put_back(received.payment_id))
+                    return False
             except PaymentNotFound:
                 problem = PAYMENT_NOT_FOUND
         self._store.transact(lambda work: self._write(work, received, payment, problem, background))
+        return True
 
     def _write(
         self,

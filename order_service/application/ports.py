@@ -121,8 +121,8 @@ class Operations(Protocol):
     def postpone(self, operation_id: str, *, problem: str, now: datetime) -> None:
         """Have an operation that was taken in vain wait; longer each time."""
 
-    def make_due(self) -> None:
-        """End the waiting of every operation in flight."""
+    def put_back(self, operation_id: str) -> None:
+        """Have an operation be as it was before it was taken: due, and not tried."""
 
     def unsettled(self, *, started_before: datetime) -> Sequence[Unsettled]:
         """List the operations from before then that are in flight, and those with a problem."""
@@ -154,6 +154,9 @@ class Inbox(Protocol):
 
     def postpone(self, payment_id: str, *, problem: str, now: datetime) -> None:
         """Have a payment that was taken in vain wait; longer each time."""
+
+    def put_back(self, payment_id: str) -> None:
+        """Have a payment be as it was before it was taken: due, and not tried."""
 
     def holds(self, order_id: str) -> bool:
         """Say whether a payment of this order is not applied yet."""

@@ -8,7 +8,7 @@ from order_service.domain.errors import PaymentServiceUnavailable
 from service_kit import call
 from service_kit.clock import Clock
 
-ASK_SECONDS: Final = 3.5
+ASK_SECONDS: Final = 2.0
 
 
 class ReadPayments:

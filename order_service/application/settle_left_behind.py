@@ -11,16 +11,16 @@ from service_kit import call
 from service_kit.clock import Clock
 
 # What the payment service gets to answer, and how long nobody else asks about the same.
-ASK_SECONDS: Final = 3.5
-HELD_FOR: Final = timedelta(seconds=4)
+ASK_SECONDS: Final = 2.0
+HELD_FOR: Final = timedelta(seconds=2.5)
 
 
 class SettleLeftBehind:
     """Takes one operation that has been in flight for more than five seconds, and settles it.
 
-    While the payment service does not answer, its health is asked for instead; once it is well,
-    everything that waits is due at once. An operation that cannot be settled waits longer each
-    time and is in nobody's way.
+    While the payment service is away, what was taken is put back as if it had not been, and its
+    health is asked for instead. An operation that cannot be settled waits longer each time and is
+    in nobody's way.
     """
 
     def __init__(
@@ -46,16 +46,13 @@ class SettleLeftBehind:
 
     def _is_anything_waiting(self) -> bool:
         now = self._clock.now()
-        # While the peer is lost, what is not due yet will be once it is back.
-        due_by = now + timedelta(days=1) if self._is_peer_lost else now
         return self._store.read(
-            lambda work: work.operations.waiting(started_before=now - ABANDONED_AFTER, now=due_by)
+            lambda work: work.operations.waiting(started_before=now - ABANDONED_AFTER, now=now)
         )
 
     def _has_peer(self) -> bool:
-        if self._is_peer_lost and self._payments.answers():
-            self._store.transact(lambda work: work.operations.make_due())
-            self._is_peer_lost = False
+        if self._is_peer_lost:
+            self._is_peer_lost = not self._payments.answers()
         return not self._is_peer_lost
 
     def _take(self) -> PaymentOperation | None:
@@ -78,6 +75,9 @@ class SettleLeftBehind:
             # One that takes too long at a peer that is well is a matter of its own.
             self._is_peer_lost = is_missing and not self._payments.answers()
         else:
+            return
+        if self._is_peer_lost:
+            self._store.transact(lambda work: work.operations.put_back(operation.id))
             return
         now = self._clock.now()
         self._store.transact(

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from order_service.application.ports import PaymentPage, Queue, ReceivedPayment, Unsettled
 from order_service.storage.tables import orders, payment_feed, payment_inbox
 from service_kit.database import insert_or_ignore
-from service_kit.due import is_due, next_try
+from service_kit.due import is_due, next_try, one_less
 
 _sequence: Final = sa.select(payment_feed.c.sequence)
 _paid: Final = sa.select(orders.c.payment_id, orders.c.id).where(
@@ -78,6 +78,10 @@ class StoredInbox:
         query = sa.select(payment_inbox.c.attempts).where(payment_inbox.c.payment_id == payment_id)
         attempts = self._connection.execute(query).scalar_one()
         self._update(payment_id, due_at=next_try(attempts, now), problem=problem)
+
+    def put_back(self, payment_id: str) -> None:
+        """Take back what `take` wrote."""
+        self._update(payment_id, due_at=None, attempts=one_less(payment_inbox.c.attempts))
 
     def holds(self, order_id: str) -> bool:
         """Say whether there is one of this order."""

@@ -19,7 +19,7 @@ from order_service.domain.payment_operation import (
 from order_service.storage.tables import payment_operations
 from service_kit.clock import CLOCK_SKEW_MAX
 from service_kit.database import Database, RaceLost
-from service_kit.due import is_due, next_try
+from service_kit.due import is_due, next_try, one_less
 
 _PAGE: Final = 1000
 
@@ -107,10 +107,9 @@ class StoredOperations:
         attempts = self._connection.execute(query).scalar_one()
         self._update(operation_id, due_at=next_try(attempts, now), problem=problem)
 
-    def make_due(self) -> None:
-        """Clear every due time that is in the future."""
-        statement = sa.update(payment_operations).where(_in_flight).values(due_at=None)
-        self._connection.execute(statement)
+    def put_back(self, operation_id: str) -> None:
+        """Take back what `take` wrote."""
+        self._update(operation_id, due_at=None, attempts=one_less(payment_operations.c.attempts))
 
     def unsettled(self, *, started_before: datetime) -> Sequence[Unsettled]:
         """Read operations in flight that are old or have a problem, oldest first."""

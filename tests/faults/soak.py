@@ -30,7 +30,7 @@ from tests.servers.postgres import PostgresServer, RestartablePostgres
 
 REPORT: Final = ROOT / "build" / "soak.json"
 SHOPPERS: Final = 32
-PAUSE_SECONDS: Final = (0.3, 3.7)
+PAUSE_SECONDS: Final = (0.3, 5.7)
 _TOLD_SECONDS: Final = 60.0
 # Shoppers have this long to finish, and all the rest to settle and to be compared.
 _AFTERWARDS_SECONDS_MAX: Final = 300.0

@@ -279,7 +279,7 @@ class ScriptedPayments:
     def _call(self, method: str, key: str, subject: str, work: Callable[[], A]) -> A | None:
         assert not transaction_is_open(), "a remote call inside a transaction"
         self.calls.append((method, key, subject))
-        if not self.reachable or key in self.poisoned | self.hang:
+        if not self.reachable or {key, subject} & (self.poisoned | self.hang):
             return None
         if self._before:
             self._before.popleft()()

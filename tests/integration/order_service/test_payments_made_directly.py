@@ -126,6 +126,22 @@ class TestPaymentMadeDirectly:
         assert background.apply()
         assert desk.status(order) is OrderStatus.PAID
 
+    def test_is_put_back_while_the_payment_service_is_away(self, background: Background) -> None:
+        desk = background.desk
+        order = desk.place()
+        desk.payments.paid_directly(order)
+        background.read()
+        desk.payments.reachable = False
+
+        for _ in range(5):
+            assert not background.apply(), "it would not pause"
+        assert [row.attempts for row in inbox(desk)] == [0]
+
+        # No time goes by.
+        desk.payments.reachable = True
+        assert background.apply()
+        assert desk.status(order) is OrderStatus.PAID
+
     def test_is_kept_from_being_applied_by_no_caller_that_tries_again(
         self, background: Background
     ) -> None:
@@ -185,16 +201,16 @@ class TestPaymentMadeDirectly:
 
         assert problems(background) == {ghost.payment_id: PAYMENT_NOT_FOUND}
 
-    def test_is_tried_again_when_the_payment_service_did_not_answer(
+    def test_is_tried_again_when_a_payment_service_that_is_well_did_not_answer(
         self, background: Background
     ) -> None:
         desk = background.desk
         order = desk.place()
-        desk.payments.paid_directly(order)
+        payment_id = desk.payments.paid_directly(order)
         background.read()
-        desk.payments.reachable = False
+        desk.payments.hang.add(payment_id)
         assert background.apply()
-        desk.payments.reachable = True
+        desk.payments.hang.clear()
         assert not background.apply(), "it waits for its time"
 
         desk.clock.move(timedelta(seconds=1))

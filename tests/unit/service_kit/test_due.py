@@ -15,9 +15,10 @@ SECOND = timedelta(seconds=1)
 
 class TestNextTry:
     @pytest.mark.parametrize(
-        ("attempts", "seconds"), [(0, 1), (1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (10**6, 10)]
+        ("attempts", "seconds"),
+        [(0, 1), (1, 1), (6, 1), (7, 2), (8, 4), (9, 8), (10, 10), (10**6, 10)],
     )
-    def test_waits_twice_as_long_each_time_and_ten_seconds_at_most(
+    def test_waits_a_second_six_times_then_twice_as_long_each_time_and_ten_seconds_at_most(
         self, attempts: int, seconds: int
     ) -> None:
         assert next_try(attempts, NOW) == NOW + seconds * SECOND
