@@ -1,7 +1,8 @@
 """make bench-credentials: what a call costs with credentials, beside one without.
 
-Both services run as real processes twice, in plaintext and over mTLS, and are called in turn, so
-many calls in each round, one after the other. Every answer is checked. The figures are the medians
+Both services run as real processes for each way of calling them, and are called in turn, so many
+calls in each round, one after the other; once more in plaintext, to see by how much two of a kind
+differ. Every answer is checked. The figures are the medians
 of the rounds: seconds that the caller waits, and processor seconds of the order service, which is
 asked to read an order: the cheapest call there is, so that what is added is seen best. A token is
 verified once and only looked at again after that; what the first time costs is measured apart.
@@ -90,33 +91,50 @@ class Way:
 
 @contextmanager
 def _ways() -> Iterator[list[Way]]:
+    # A pair of processes for each: what else a pair serves must not make it faster or slower.
     with ExitStack() as stack:
-        plain, secured = (
-            Pair(Path(stack.enter_context(tempfile.TemporaryDirectory())), secured=is_secured)
-            for is_secured in (False, True)
+        plain, plain_again, certified, bearing = (
+            _running(stack, secured=is_secured) for is_secured in (False, False, True, True)
         )
-        for pair in (plain, secured):
-            stack.callback(pair.stop)
-            pair.start()
-        folder = Path(secured.connections.variables["ORDER_SERVICE_TLS_CERT_FILE"]).parent
-        authority, key, certificate = (
-            (folder / name).read_bytes()
-            for name in (credentials.CA, "shop-backend.key", "shop-backend.pem")
-        )
-        shown = grpc.ssl_channel_credentials(authority, key, certificate)
-        token = secured.connections.metadata(ALICE)
-        channels = [
-            plain.connections.channel(plain.order.address),
-            grpc.secure_channel(secured.order.address, shown, options=CHANNEL_OPTIONS),
-            secured.connections.channel(secured.order.address),
-        ]
-        for channel in channels:
-            stack.callback(channel.close)
         yield [
-            Way("plaintext", plain.order.pid, channels[0], ALICE.metadata),
-            Way("mTLS", secured.order.pid, channels[1], ()),
-            Way("mTLS and a token", secured.order.pid, channels[2], token),
+            _way(stack, "plaintext", plain, ALICE.metadata),
+            _way(stack, "plaintext again", plain_again, ALICE.metadata),
+            _way(stack, "mTLS", certified, (), shown=_certificate(certified)),
+            _way(stack, "mTLS and a token", bearing, bearing.connections.metadata(ALICE)),
         ]
+
+
+def _running(stack: ExitStack, *, secured: bool) -> Pair:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    # Nobody's share of calls is what is measured.
+    pair = Pair(folder, {"ORDER_SERVICE_CUSTOMER_RATE": "0"}, secured=secured)
+    stack.callback(pair.stop)
+    pair.start()
+    return pair
+
+
+def _certificate(pair: Pair) -> grpc.ChannelCredentials:
+    folder = Path(pair.connections.variables["ORDER_SERVICE_TLS_CERT_FILE"]).parent
+    names = (credentials.CA, "shop-backend.key", "shop-backend.pem")
+    return grpc.ssl_channel_credentials(*((folder / name).read_bytes() for name in names))
+
+
+def _way(
+    stack: ExitStack,
+    name: str,
+    pair: Pair,
+    metadata: Metadata,
+    *,
+    shown: grpc.ChannelCredentials | None = None,
+) -> Way:
+    address = pair.order.address
+    channel = (
+        grpc.secure_channel(address, shown, options=CHANNEL_OPTIONS)
+        if shown
+        else pair.connections.channel(address)
+    )
+    stack.callback(channel.close)
+    return Way(name, pair.order.pid, channel, metadata)
 
 
 def _verifying(key: TokenKey, token: str) -> tuple[float, float]:

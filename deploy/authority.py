@@ -67,13 +67,20 @@ class Authority:
         )
         self.certificate = own.public_bytes(Encoding.PEM)
 
-    def issue(self, name: str, *, hosts: Iterable[str] = (), uris: Iterable[str] = ()) -> Identity:
+    def issue(
+        self,
+        name: str,
+        *,
+        hosts: Iterable[str] = (),
+        uris: Iterable[str] = (),
+        ends_in: timedelta = LIFETIME,
+    ) -> Identity:
         """Certify a new key for a server at these hosts, a client of these URIs, or both."""
         key = generate_private_key(SECP256R1())
         names = [*map(_host, hosts), *map(x509.UniformResourceIdentifier, uris)]
         uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         certificate = (
-            _builder(_named(name), self._name, key.public_key())
+            _builder(_named(name), self._name, key.public_key(), ends_in=ends_in)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
@@ -125,7 +132,9 @@ class TokenIssuer:
         )
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: Any) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: Any, *, ends_in: timedelta = LIFETIME
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -134,7 +143,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: Any) -> x509.Certificat
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BEFORE)
-        .not_valid_after(now + LIFETIME)
+        .not_valid_after(now + ends_in)
     )
 
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from deploy.authority import ISSUER, LOOPBACK_HOSTS, TOKEN_MINUTES, Authority, TokenIssuer
 from service_kit.principals import ROLES
+from service_kit.secrets import private_folder
 
 FOLDER: Final = Path(".data") / "credentials"
 
@@ -38,7 +39,8 @@ _SERVERS: Final = ("order-service", "payment-service")
 
 def make(folder: Path) -> Authority:
     """Make the folder's certificates, keys and settings anew; return who signed them."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The data folder above it may hold databases later.
+    private_folder(private_folder(folder.parent) / folder.name)
     authority, issuer = Authority(), TokenIssuer()
     for name in sorted({*_SERVERS, *CLIENTS}):
         identity = authority.issue(

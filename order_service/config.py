@@ -55,6 +55,11 @@ class Settings(ServiceSettings):
         "Token that is sent to the payment service; read again whenever the file changes",
         "a file with a token in it",
     )
+    payment_insecure: bool = setting(
+        False,
+        "Call a payment service beyond loopback without TLS, where something else encrypts",
+        "true or false",
+    )
     key_retention_hours: int = setting(
         24, "How long an idempotency key is remembered", "24 to 8760 hours", ge=24, le=8760
     )
@@ -79,11 +84,11 @@ class Settings(ServiceSettings):
             )
         if self.payment_cert_file and not self.payment_ca_file:
             yield f"{cert}: is shown only over TLS; also set {ca}"
-        if not (self.payment_ca_file or self.insecure or is_local(self.payment_target)):
+        if not (self.payment_ca_file or self.payment_insecure or is_local(self.payment_target)):
             yield (
                 f"{name('payment_target')}: is beyond loopback, where others could read and change"
-                f" what is sent; set {ca}, or --insecure ({name('insecure')}=true) where something"
-                " else encrypts"
+                f" what is sent; set {ca}, or {name('payment_insecure')}=true where something else"
+                " encrypts"
             )
 
 

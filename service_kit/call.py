@@ -28,7 +28,7 @@ class Call:
     `deadline` is in seconds of `time.monotonic()`. `replayed_from` names the store
     (`database` or `redis`) if the reply is a stored one, `reason` the error reason if the
     call is refused, `stream` what the call sends with if it has many responses; all are
-    filled in on the way.
+    filled in on the way. `peer` is what its connection's certificate is known by.
     """
 
     method: str
@@ -39,6 +39,7 @@ class Call:
     replayed_from: str = ""
     reason: str = field(default="")
     stream: Stream | None = None
+    peer: str = ""
 
     def remaining_seconds(self) -> float:
         """Say how many seconds the caller will still wait; negative when it is over."""

@@ -20,6 +20,11 @@ def role_problem(role: object) -> str:
     return "" if role in ROLES else f"must be one of {', '.join(ROLES)}"
 
 
+def roles_in(text: str) -> list[str]:
+    """Read the roles of a list that is separated by commas."""
+    return [role.strip() for role in text.split(",")]
+
+
 def id_problem(actor: object) -> str:
     """Say what is wrong with an id, without showing it; nothing if it can be read."""
     if isinstance(actor, str) and _ID.fullmatch(actor) and not card_data.find_in_text(actor):

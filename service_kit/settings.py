@@ -18,6 +18,7 @@ from service_kit.credentials.clients import ACCEPTS as CLIENTS_ACCEPTED
 from service_kit.credentials.clients import ClientsUnusable, parse_clients
 from service_kit.credentials.files import FileUnusable, read_certificates, read_private_key
 from service_kit.credentials.token_keys import read_token_keys
+from service_kit.principals import role_problem, roles_in
 from service_kit.secrets import SECRET_CHARACTERS_MIN, SecretUnusable, checked, read_secret_file
 
 S = TypeVar("S", bound="ServiceSettings")
@@ -62,14 +63,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+# Without an authority: a name that another machine resolves is that machine's word.
+_SCHEMES: Final = ("dns:///", "dns:", "ipv4:", "ipv6:")
+
+
 def is_local(target: str) -> bool:
     """Say whether a gRPC target is on this machine only: a Unix socket, or loopback."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
-    addresses = target.rpartition("/")[2].removeprefix("dns:")
-    for scheme in ("ipv4:", "ipv6:"):
-        addresses = addresses.removeprefix(scheme)
-    hosts = ((a.rpartition(":")[0] or a).strip("[]") for a in addresses.split(","))
+    for scheme in _SCHEMES:
+        if target.startswith(scheme):
+            target = target.removeprefix(scheme)
+            break
+    hosts = ((a.rpartition(":")[0] or a).strip("[]") for a in target.split(","))
     return all(map(is_loopback, hosts))
 
 
@@ -92,6 +98,13 @@ def _port(value: Any) -> Any:
 
 def _port_or_off(value: Any) -> Any:
     return None if value == "off" else _port(value)
+
+
+def _token_roles(value: str) -> str:
+    for role in roles_in(value):
+        if problem := role_problem(role):
+            raise ValueError(f"has a role that {problem}")
+    return value
 
 
 def _redis_url(value: str) -> str:
@@ -222,6 +235,11 @@ class ServiceSettings(BaseSettings):
         "a JSON Web Key Set",
     )
     token_issuer: str = setting("", "What a token must name as its issuer (iss)", "any text")
+    token_roles: Annotated[str, AfterValidator(_token_roles)] = setting(
+        "customer,service,operations",
+        "Roles that a token can give; the issuer is believed for each",
+        "roles, separated by commas",
+    )
     token_audience: str = setting(
         "service", "What a token must name as its audience (aud)", "any text", min_length=1
     )

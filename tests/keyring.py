@@ -13,6 +13,8 @@ from deploy.authority import Authority, Identity, TokenIssuer
 from tests.client import ORDER_SERVICE, SHOP, Caller
 
 EDGE: Final = "edge"
+# TLS without a certificate of the client's.
+NONE: Final = "none"
 # Who has a certificate of their own; everybody else brings a token through the edge.
 _CERTIFICATES: Final = {SHOP.id: "shop-backend", ORDER_SERVICE.id: "order-service"}
 _CONNECTED_SOON: Final = (
@@ -53,9 +55,11 @@ class Keyring:
         self._identities: dict[str, Identity] = {}
         for name in credentials.CLIENTS:
             self.add(name, Identity(self._read(f"{name}.pem"), self._read(f"{name}.key")))
+        uris = ["spiffe://checkout.example/edge"]
+        self.add("expired", self.authority.issue("edge", uris=uris, ends_in=timedelta(minutes=-1)))
         self.add(
             "stranger",
-            Authority().issue("edge", uris=["spiffe://checkout.example/edge"]),
+            Authority().issue("edge", uris=uris),
         )
 
     def _read(self, name: str) -> bytes:
@@ -84,9 +88,12 @@ class Keyring:
         return Proven(caller.role, caller.id, caller.extra, token)
 
     def channel(self, address: str, certificate: str) -> grpc.Channel:
-        """Connect with a certificate; without one, in plaintext."""
+        """Connect with a certificate, or over TLS with none; without either, in plaintext."""
         if not certificate:
             return grpc.insecure_channel(address, options=_CONNECTED_SOON)
+        if certificate == NONE:
+            shown = grpc.ssl_channel_credentials(self.authority.certificate)
+            return grpc.secure_channel(address, shown, options=_CONNECTED_SOON)
         identity = self._identities[certificate]
         shown = grpc.ssl_channel_credentials(
             self.authority.certificate, identity.key, identity.certificate

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from service_kit.principals import ROLES
 from tests.checkout import Checkout, running_checkout
 from tests.client import ALICE, ORDER_SERVICE_NAME, PAYMENT_SERVICE_NAME, Caller, Client
 from tests.keyring import Keyring
@@ -49,7 +50,8 @@ def running_secure_checkout(
 ) -> Iterator[SecureCheckout]:
     """Run both services with the credentials of a keyring; else as `running_checkout`."""
     keyring = keyring or Keyring(folder / "credentials")
-    settings = {**keyring.settings(), **settings}
+    # The order service is asked for by token too.
+    settings = {"payment_token_roles": ",".join(ROLES), **keyring.settings(), **settings}
     with running_checkout(folder, kind=SecureCheckout, **settings) as checkout:
         assert isinstance(checkout, SecureCheckout)
         checkout.keyring = keyring

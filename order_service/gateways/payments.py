@@ -67,6 +67,8 @@ _SERVICE_CONFIG: Final = json.dumps(
 )
 
 _OPTIONS: Final = (
+    # Payment tokens go to the payment service and to no proxy, whatever the environment names.
+    ("grpc.enable_http_proxy", 0),
     ("grpc.service_config", _SERVICE_CONFIG),
     # A connection that looks alive and is not is given up after 15 s: nothing is in flight for
     # longer than 30 s. A ping that gRPC sends for its own ends must not hold the others back.
@@ -83,6 +85,7 @@ _UNREACHABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXC
 # A repeat is refused likewise, and a question of ours that is refused so is a bug: somebody
 # has to look.
 _DEFINITIVE: Final = (
+    grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.PERMISSION_DENIED,

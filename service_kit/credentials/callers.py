@@ -62,6 +62,7 @@ class ProvenCallers:
             if listed is None:
                 # May call nothing, as a role that no RPC admits.
                 return Principal(role="", id=",".join(uris))
+            current().peer = listed
             certified = self._clients.principal(listed)
         if AUTHORIZATION in metadata:
             return self._bearer(_only(context, AUTHORIZATION))
@@ -81,7 +82,10 @@ class ProvenCallers:
             raise self._missing(str(refused)) from None
 
     def _missing(self, problem: str) -> CredentialsMissing:
-        self._log.info("token.refused", problem=problem, trace_id=current().trace.trace_id)
+        call = current()
+        self._log.info(
+            "token.refused", problem=problem, peer=call.peer, trace_id=call.trace.trace_id
+        )
         return CredentialsMissing(header=AUTHORIZATION, problem=_WHAT_COUNTS)
 
 

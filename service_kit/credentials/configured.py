@@ -6,16 +6,18 @@ from typing import Protocol
 
 import grpc
 
-from service_kit.clock import Clock
+from service_kit.clock import Clock, SystemClock
 from service_kit.credentials.callers import Callers, ClaimedCallers, ProvenCallers
 from service_kit.credentials.clients import parse_clients
 from service_kit.credentials.files import (
     belong_together,
+    is_over,
     read_certificates,
     read_private_key,
 )
 from service_kit.credentials.token_keys import read_token_keys
 from service_kit.credentials.tokens import TokenVerifier
+from service_kit.principals import roles_in
 
 
 class CredentialSettings(Protocol):
@@ -49,6 +51,10 @@ class CredentialSettings(Protocol):
     def token_audience(self) -> str:
         """Whom tokens must be issued for."""
 
+    @property
+    def token_roles(self) -> str:
+        """The roles that tokens can give, separated by commas."""
+
     @classmethod
     def variable(cls, field: str) -> str:
         """Return the name of a field's variable."""
@@ -69,6 +75,7 @@ def callers(settings: CredentialSettings, clock: Clock) -> Callers:
             read_token_keys(settings.token_keys_file),
             issuer=settings.token_issuer,
             audience=settings.token_audience,
+            roles=frozenset(roles_in(settings.token_roles)),
             clock=clock,
         )
     clients = parse_clients(settings.tls_clients) if settings.tls_client_ca_file else None
@@ -133,3 +140,5 @@ def key_mistakes(
         yield f"{cert} and {key}: only one is set; a certificate is of no use without its key"
     elif cert_file and key_file and not belong_together(key_file, cert_file):
         yield f"{cert} and {key}: the key is not the certificate's"
+    elif cert_file and is_over(cert_file, SystemClock().now()):
+        yield f"{cert}: the certificate is no longer valid"

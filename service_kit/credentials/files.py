@@ -1,5 +1,6 @@
 """Certificates, keys and tokens in files, read and understood before anything listens."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +56,12 @@ def belong_together(key_file: Path, certificate_file: Path) -> bool:
     key = _public_key_of(key_file, read(key_file))
     first, *_ = _certificates(certificate_file, read(certificate_file))
     return _as_bytes(key) == _as_bytes(first.public_key())
+
+
+def is_over(certificate_file: Path, now: datetime) -> bool:
+    """Say whether the first certificate is no longer valid. Raises FileUnusable."""
+    first, *_ = _certificates(certificate_file, read(certificate_file))
+    return first.not_valid_after_utc <= now
 
 
 def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:

@@ -62,7 +62,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 
 def _token_key(path: Path, entry: dict[str, Any]) -> TokenKey | None:
     match entry.get("kty"), entry.get("crv"), entry.get("alg"), entry.get("use", "sig"):
-        case "OKP", "Ed25519", None | "EdDSA" | "Ed25519", "sig":
+        case "OKP", "Ed25519", None | "EdDSA", "sig":
             algorithm = "EdDSA"
         case "RSA", _, None | "RS256", "sig":
             algorithm = "RS256"

@@ -10,7 +10,7 @@ import jwt
 from service_kit.call import Principal
 from service_kit.clock import Clock
 from service_kit.credentials.token_keys import TokenKey
-from service_kit.principals import id_problem, pair_problem, role_problem
+from service_kit.principals import ROLES, id_problem, pair_problem, role_problem
 
 # Clocks of different machines differ.
 LEEWAY_SECONDS: Final = 30
@@ -49,11 +49,18 @@ class TokenVerifier:
     """
 
     def __init__(
-        self, keys: Mapping[str, TokenKey], *, issuer: str, audience: str, clock: Clock
+        self,
+        keys: Mapping[str, TokenKey],
+        *,
+        issuer: str,
+        audience: str,
+        roles: frozenset[str] = frozenset(ROLES),
+        clock: Clock,
     ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
+        self._roles = roles
         self._clock = clock
         # Of one that is refused nothing is kept.
         self._verified = lru_cache(_TOKENS_KEPT)(self._verify)
@@ -76,7 +83,10 @@ class TokenVerifier:
         except (jwt.PyJWTError, RecursionError, ValueError) as error:
             raise TokenRefused(type(error).__name__) from None
         begins = _time(claims, "nbf") if "nbf" in claims else -math.inf
-        return _Verified(_principal(claims), begins, _time(claims, "exp"))
+        principal = _principal(claims)
+        if principal.role not in self._roles:
+            _refuse(f"has a {ROLE_CLAIM} that no token gives here")
+        return _Verified(principal, begins, _time(claims, "exp"))
 
     def _claims(self, token: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)

@@ -249,6 +249,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             caller=call.principal.id,
             role=call.principal.role,
             on_behalf_of=call.on_behalf_of,
+            peer=call.peer,
             trace_id=call.trace.trace_id,
             replayed=call.replayed_from,
             **facts,

@@ -84,6 +84,13 @@ class TestTheCommand:
         assert done.stderr == ""
 
     @pytest.mark.requirement("FR-312")
+    def test_threat_16_keeps_others_out_of_the_folders_that_it_makes(self, folder: Path) -> None:
+        data = folder / "data"
+        assert made("certs", "--folder", str(data / "credentials")).returncode == 0
+        for made_folder in (data, data / "credentials"):
+            assert stat.S_IMODE(made_folder.stat().st_mode) == 0o700
+
+    @pytest.mark.requirement("FR-312")
     def test_threat_16_keeps_keys_from_others(self, folder: Path) -> None:
         # A folder that was open before, and an old key in it that everybody may read.
         folder.chmod(0o755)

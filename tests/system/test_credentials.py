@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from tests.assertions import refused
 from tests.builders import new_key, new_order_item, new_order_items
 from tests.captured_log import captured_log
 from tests.client import ALICE, BOB, OPERATIONS, ORDER_SERVICE, SHOP, Caller
-from tests.keyring import Keyring, Proven
+from tests.keyring import Keyring, Proven, ago
 from tests.secure_checkout import SecureCheckout, running_secure_checkout
 from tests.system.simultaneously import outcome_of, reason_of
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 NO_CLIENT_CERTIFICATES = {"tls_client_ca_file": None, "tls_clients": ""}
+# One that stands for nobody, and one that would be somebody if the token did not count.
+CERTIFICATES = ("edge", "shop-backend")
 NO_TOKENS = {"token_keys_file": None, "token_issuer": ""}
 
 
@@ -76,19 +79,36 @@ class TestTokens:
         assert secure.orders(alice.bearing("").with_metadata(given)).ListOrders()
 
     @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Basic {}", "{}", "Bearer,{}"])
-    def test_threat_03_come_in_no_other_form(self, secure: SecureCheckout, value: str) -> None:
+    @pytest.mark.parametrize("certificate", CERTIFICATES)
+    def test_threat_03_come_in_no_other_form(
+        self, secure: SecureCheckout, certificate: str, value: str
+    ) -> None:
         alice = secure.keyring.proven(ALICE)
         given = ("authorization", value.format(alice.token))
+        caller = replace(alice.bearing("").with_metadata(given), certificate=certificate)
         with refused(UNAUTHENTICATED, "CREDENTIALS_MISSING"):
-            secure.orders(alice.bearing("").with_metadata(given)).ListOrders()
+            secure.orders(caller).ListOrders()
 
-    def test_threat_03_come_alone(self, secure: SecureCheckout) -> None:
+    @pytest.mark.parametrize("certificate", CERTIFICATES)
+    def test_threat_03_come_alone(self, secure: SecureCheckout, certificate: str) -> None:
         """Which of two counts is nothing to be guessed, whatever stands between may do."""
         alice, bob = secure.keyring.proven(ALICE), secure.keyring.proven(BOB)
         for second in (alice.token, bob.token, ""):
             twice = alice.with_metadata(("authorization", f"Bearer {second}"))
             with refused(UNAUTHENTICATED, "CREDENTIALS_MISSING"):
-                secure.orders(twice).ListOrders()
+                secure.orders(replace(twice, certificate=certificate)).ListOrders()
+
+    @pytest.mark.requirement("FR-305")
+    def test_threat_02_give_no_role_that_they_are_not_to_give(self, tmp_path: Path) -> None:
+        """Whoever issues tokens to people does not make anybody the order service."""
+        with running_secure_checkout(tmp_path, payment_token_roles="customer") as checkout:
+            assert checkout.payments(ALICE).ListPayments() is not None
+            for caller in (ORDER_SERVICE, OPERATIONS):
+                by_token = checkout.keyring.by_token(caller)
+                with refused(UNAUTHENTICATED, "CREDENTIALS_MISSING"):
+                    checkout.payments(by_token).ListPayments()
+            # A certificate is not a token.
+            assert checkout.payments(ORDER_SERVICE).ListPayments() is not None
 
     def test_threat_03_are_refused_in_the_same_words_whatever_is_wrong(
         self, secure: SecureCheckout
@@ -256,6 +276,33 @@ class TestTheOrderService:
             with refused(grpc.StatusCode.UNAVAILABLE, "PAYMENT_OUTCOME_UNKNOWN"):
                 checkout.orders().PayOrder(**request)
             assert checkout.ledger.charges(order.id) == []
+
+    @pytest.mark.requirement("FR-311")
+    def test_with_a_token_that_is_over_charges_nothing_and_goes_on_with_a_new_one(
+        self, tmp_path: Path
+    ) -> None:
+        keyring, file = Keyring(tmp_path / "credentials"), tmp_path / "token"
+        file.write_text(keyring.issuer.token("order_service", "order-service", **ago(minutes=5)))
+        settings: dict[str, Any] = {
+            "order_payment_cert_file": None,
+            "order_payment_key_file": None,
+            "order_payment_token_file": file,
+            **of_both(NO_CLIENT_CERTIFICATES),
+        }
+        with running_secure_checkout(tmp_path, keyring, **settings) as checkout:
+            order, key = checkout.place(), new_key()
+            request: dict[str, Any] = {
+                "idempotency_key": key,
+                "order_id": order.id,
+                "payment_token": "tok_visa",
+            }
+            with refused(grpc.StatusCode.UNAVAILABLE, "PAYMENT_OUTCOME_UNKNOWN"):
+                checkout.orders().PayOrder(**request)
+            assert checkout.ledger.charges(order.id) == []
+
+            file.write_text(keyring.by_token(ORDER_SERVICE).token)
+            assert checkout.orders().PayOrder(**request).order.id == order.id
+            assert len(checkout.ledger.charges(order.id)) == 1
 
     @pytest.mark.requirement("FR-311")
     def test_takes_nobody_else_for_the_payment_service(self, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from service_kit.status import refusal_of
 from tests.assertions import refused
 from tests.builders import new_request
-from tests.client import BOB, Answer, Caller
-from tests.keyring import Proven, ago
+from tests.client import BOB, OPERATIONS, Answer, Caller
+from tests.keyring import NONE, Proven, ago
 from tests.secure_checkout import SecureCheckout, running_secure_checkout
 from tests.system.every_rpc import CALLER_OF_ROLE, CONTRACTS, client_for, rpc_of
 from tests.system.simultaneously import outcome_of, reason_of
@@ -58,6 +58,18 @@ def send(checkout: SecureCheckout, rpc: str, caller: Caller, **fields: Any) -> A
     return client.send(rpc, new_request(rpc, **fields).SerializeToString())
 
 
+def recorded(checkout: SecureCheckout) -> list[Any]:
+    """Read all that is written anywhere of the newest order, and which one that is."""
+    [newest] = checkout.orders(OPERATIONS).ListOrders(page_size=1).orders
+    return [
+        newest,
+        checkout.history(newest.id),
+        checkout.payment_history(newest.id),
+        checkout.ledger.charges(newest.id),
+        checkout.ledger.refunds(newest.id),
+    ]
+
+
 @pytest.mark.requirement("FR-309")
 class TestTheMatrix:
     def test_threat_06_has_a_row_for_every_rpc_and_no_other(self) -> None:
@@ -78,17 +90,18 @@ class TestACaller:
         self, secure: SecureCheckout, rpc: str, who: str
     ) -> None:
         row, caller = ROWS[rpc], secure.keyring.proven(CALLERS[who])
-        fields = row.fields(secure, caller)
         # Whatever is hers beside that which is asked for.
-        hers = fields.get("order_id") or secure.place().id
-        before = secure.history()
+        beside = secure.place().id
+        fields = row.fields(secure, caller)
+        hers = fields.get("order_id", beside)
+        before = recorded(secure)
 
         outcome = outcome_of(lambda: send(secure, rpc, caller, **fields))
 
         expected = row.gets[who]
         assert reason_of(outcome) == (expected if expected in REFUSALS else OK)
         if isinstance(outcome, grpc.RpcError):
-            assert secure.history() == before
+            assert recorded(secure) == before
         elif row.find is not lists_nothing:
             assert (hers in row.find(outcome.message)) == (expected != NOTHING)
 
@@ -158,7 +171,11 @@ class TestACallWithoutCredentials:
         assert refusal.metadata == {"header": "authorization"}
 
     @pytest.mark.requirement("FR-302")
-    @pytest.mark.parametrize("certificate", ["stranger", ""], ids=["of another CA", "plaintext"])
+    @pytest.mark.parametrize(
+        "certificate",
+        ["stranger", "expired", NONE, ""],
+        ids=["of another CA", "expired", "none", "plaintext"],
+    )
     def test_threat_01_does_not_even_connect(
         self, secure: SecureCheckout, rpc: str, certificate: str
     ) -> None:

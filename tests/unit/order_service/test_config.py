@@ -59,7 +59,8 @@ class TestThePaymentService:
             [mistake] = mistakes(payment_target=ELSEWHERE, **tokens)
             assert mistake.startswith("ORDER_SERVICE_PAYMENT_TARGET: is beyond loopback")
             assert "set ORDER_SERVICE_PAYMENT_CA_FILE" in mistake
-            load(Settings, payment_target=ELSEWHERE, insecure=True, **tokens)
+            assert mistakes(payment_target=ELSEWHERE, insecure=True, **tokens) == [mistake]
+            load(Settings, payment_target=ELSEWHERE, payment_insecure=True, **tokens)
 
     @pytest.mark.parametrize(
         ("names", "told"),
