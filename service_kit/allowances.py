@@ -10,7 +10,7 @@ from typing import Final
 
 from service_kit.call import CUSTOMER, Principal
 from service_kit.errors import Overloaded
-from service_kit.interceptors.identity import PEER_IDS, ROLES
+from service_kit.principals import PEER_IDS, ROLES
 from service_kit.settings import ServiceSettings
 
 # Whoever has not called for longest is forgotten, and begins anew with all that is allowed.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import grpc
 from google.protobuf import descriptor_pool, message_factory
@@ -30,7 +30,7 @@ class Caller:
         """Return the metadata of a call by this caller."""
         return [("x-actor-role", self.role), ("x-actor-id", self.id), *self.extra]
 
-    def with_metadata(self, *pairs: tuple[str, str | bytes]) -> "Caller":
+    def with_metadata(self, *pairs: tuple[str, str | bytes]) -> Self:
         """Return the caller with more metadata."""
         return replace(self, extra=(*self.extra, *pairs))
 

@@ -10,7 +10,8 @@ from typing import Final
 
 import grpc
 
-from deploy.processes import CHANNEL_OPTIONS, Pair, ServiceProcess
+from deploy.connections import CHANNEL_OPTIONS
+from deploy.processes import Pair, ServiceProcess
 from tests.client import ORDER_SERVICE_NAME, PAYMENT_SERVICE_NAME
 from tests.fuzz import http2
 from tests.fuzz.fuzzer import Fuzzer

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import grpc
 
-from service_kit.interceptors.identity import PEER_IDS, ROLES
+from service_kit.principals import PEER_IDS, ROLES
 from service_kit.status import refusal_of
 from tests.client import Caller, Metadata
 from tests.fuzz import mutations

@@ -22,7 +22,7 @@ from tests.system.checkouts import BOTH, SQLITE, Checkouts
 from tests.system.every_rpc import CONTRACTS, permitted_client, rpc_of
 from tests.system.hiding_places import HidingPlaces
 from tests.system.simultaneously import Outcome, final_outcome, outcome_of, reason_of
-from tests.system.test_card_numbers import STRING_FIELDS, with_text_at
+from tests.system.text_fields import STRING_FIELDS, with_text_at
 
 pytestmark = pytest.mark.requirement("FR-356")
 

@@ -18,7 +18,7 @@ from tests.nasty_texts import FORMAT, LOG, SQL, TEXTS
 from tests.system.checkouts import BOTH, Checkouts
 from tests.system.every_rpc import CONTRACTS, permitted_client, rpc_of
 from tests.system.simultaneously import Outcome, outcome_of, reason_of
-from tests.system.test_card_numbers import STRING_FIELDS, with_text_at
+from tests.system.text_fields import STRING_FIELDS, with_text_at
 
 pytestmark = pytest.mark.requirement("FR-357")
 

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from checkout.order.v1 import order_service_pb2
 from service_kit.contract.method_contracts import method_contracts
+from service_kit.credentials.callers import ClaimedCallers
 from service_kit.error_table import ErrorTable
 from service_kit.interceptors.calls import CallInterceptor
 from service_kit.patience import Patience
@@ -45,6 +46,7 @@ def connected(echo: Echo, patience: Patience) -> AbstractContextManager[grpc.Cha
     calls = CallInterceptor(
         contracts=method_contracts(NAME),
         error_table=ErrorTable({}),
+        callers=ClaimedCallers(),
         places=Places(THREADS),
         patience=patience,
     )

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from checkout.order.v1 import order_service_pb2
 from service_kit.contract.method_contracts import method_contracts
+from service_kit.credentials.callers import ClaimedCallers
 from service_kit.error_table import ErrorTable
 from service_kit.interceptors.calls import CallInterceptor
 from service_kit.interceptors.requests import METADATA_BYTES_MAX, REQUEST_BYTES_MAX
@@ -51,6 +52,7 @@ def server(echo: Echo) -> Iterator[Server]:
     calls = CallInterceptor(
         contracts=method_contracts(NAME),
         error_table=ErrorTable({}),
+        callers=ClaimedCallers(),
         places=Places(4),
         patience=patience,
     )
