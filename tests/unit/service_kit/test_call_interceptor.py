@@ -440,6 +440,7 @@ class TestTheLogLine:
             "caller": "web-shop",
             "role": "service",
             "on_behalf_of": "cus_2",
+            "peer": "",
             "trace_id": TRACE_ID,
             "replayed": "",
         }

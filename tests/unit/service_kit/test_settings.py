@@ -263,6 +263,5 @@ def test_threat_15_the_contract_is_told_to_this_machine_alone_unless_said_otherw
     told: bool,  # noqa: FBT001
 ) -> None:
     environment.setenv("SHOP_HOST", host)
-    environment.setenv("SHOP_INSECURE", "true")
     environment.setenv("SHOP_REFLECTION", reflection)
-    assert load(Settings).effective_reflection() is told
+    assert Settings().effective_reflection() is told
