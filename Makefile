@@ -189,6 +189,10 @@ cov: setup ## Show the coverage of the last test run, with the missing lines
 faults-selftest: setup ## Plant bugs in copies of the source, and see which part of the attack finds each
 	@python -m tests.faults.selftest $(if $(ARGS),-k "$(ARGS)")
 
+.PHONY: security-selftest
+security-selftest: setup ## Take defences out of copies of the source, and see that their tests fail
+	@python -m tests.security.selftest
+
 ##@ Measurements
 
 .PHONY: bench-happy-path

@@ -23,6 +23,11 @@ def rows() -> dict[int, list[str]]:
     return {int(row[0]): row[1:] for row in cells if row[0].isdigit()}
 
 
+def named_tests(threat: int) -> list[str]:
+    """List the tests that show a threat's defence, as pytest takes them."""
+    return ["::".join(named) for named in _NAMED.findall(rows()[threat][2])]
+
+
 @cache
 def named_in(file: Path) -> frozenset[str]:
     """Name the tests of a file: `name`, or `Class::name`."""
