@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 ATTEMPTS_MAX: Final = 5
 _PAUSE_SECONDS: Final = (0.005, 0.05)
+# Then twice as long each time: a second and a half in all.
+_RESTART_SECONDS: Final = 0.1
 # With one more wait for a lock still less than the callers' usual deadline: whoever has gone by
 # then has learned nothing, and has kept a thread.
 _PATIENCE_SECONDS: Final = 5.0
@@ -129,7 +131,9 @@ class Database:
         assert not transaction_is_open(), "a transaction inside a transaction"
         lost: exc.DBAPIError | None = None
         give_up_at = time.monotonic() + self._patience_seconds
-        for attempt in _attempts(give_up_at):  # noqa: B007 - how many there were
+        attempt = 0
+        while _goes_on(attempt, give_up_at, is_lost=lost is not None):
+            attempt += 1
             try:
                 with self._turn(give_up_at), _marked_open(), self._engine.begin() as connection:
                     return work(connection)
@@ -238,14 +242,17 @@ def sorted_text(length: int) -> sa.String:
     return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
 
 
-def _attempts(give_up_at: float) -> Iterator[int]:
-    yield 1
-    for attempt in range(2, ATTEMPTS_MAX + 1):
+def _goes_on(attempts: int, give_up_at: float, *, is_lost: bool) -> bool:
+    """Say whether to try after so many attempts in vain, and wait for the right moment."""
+    if attempts == ATTEMPTS_MAX:
+        return False
+    if attempts and is_lost:
+        # It may be starting again.
+        time.sleep(_RESTART_SECONDS * 2 ** (attempts - 1))
+    elif attempts:
         # Not in step with the transaction that won.
-        time.sleep(random.uniform(*_PAUSE_SECONDS) * (attempt - 1))  # noqa: S311
-        if time.monotonic() >= give_up_at:
-            return
-        yield attempt
+        time.sleep(random.uniform(*_PAUSE_SECONDS) * attempts)  # noqa: S311
+    return not attempts or time.monotonic() < give_up_at
 
 
 @contextmanager

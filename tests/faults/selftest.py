@@ -139,15 +139,15 @@ def _failure(layer: Layer, copy: Path) -> tuple[str, str] | None:
     return failed[1].removeprefix("tests/faults/"), (failed[2] or "")[:160]
 
 
-def _require_sound(layers: Sequence[Layer]) -> None:
-    with planted(None) as copy:
-        for layer in layers:
-            began = time.monotonic()
-            if failure := _failure(layer, copy):
-                raise SystemExit(f"{layer.name} fails without a bug: {' '.join(failure)}")
-            print(
-                f"{time.monotonic() - began:7.1f} s  without a bug: {layer.name} passes", flush=True
-            )
+def _require_sound(layers: Sequence[Layer], jobs: int) -> None:
+    def run(layer: Layer) -> None:
+        began = time.monotonic()
+        if failure := _failure(layer, copy):
+            raise SystemExit(f"{layer.name} fails without a bug: {' '.join(failure)}")
+        print(f"{time.monotonic() - began:7.1f} s  without a bug: {layer.name} passes", flush=True)
+
+    with planted(None) as copy, ThreadPoolExecutor(jobs) as threads:
+        list(threads.map(run, layers))
 
 
 def main() -> int:
@@ -157,7 +157,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="copies at the same time")
     options = parser.parse_args()
     bugs = [bug for bug in sorted(BUGS.glob("*.diff")) if options.only in bug.stem]
-    _require_sound(LAYERS)
+    _require_sound(LAYERS, options.jobs)
     findings = []
     with ThreadPoolExecutor(options.jobs) as threads:
         for ended in as_completed([threads.submit(find, bug, LAYERS) for bug in bugs]):

@@ -31,6 +31,7 @@ from tests.captured_log import CapturedLog
 from tests.integration.service_kit.conftest import OpenDatabase, prepared
 from tests.integration.service_kit.cut_connection import CutAtCommit
 from tests.servers.postgres import plain_url
+from tests.system.test_health_and_reflection import unreachable
 
 metadata = sa.MetaData()
 notes = sa.Table(
@@ -304,6 +305,23 @@ class TestALostConnection:
             return attempt
 
         assert postgres.transact(work) == ATTEMPTS_MAX
+        assert postgres.read(names) == ["once"]
+
+    def test_is_run_again_until_a_server_that_was_away_is_back(
+        self, module_postgres_url: str, postgres: Database
+    ) -> None:
+        """A database that starts again, or whose place another takes, is away for a moment."""
+        away = unreachable(module_postgres_url)
+        back = threading.Timer(0.5, away.__exit__, (None, None, None))
+        attempts = itertools.count(1)
+
+        def work(connection: Connection) -> None:
+            if next(attempts) == 1:
+                away.__enter__()
+                back.start()
+            add(connection, "once")
+
+        postgres.transact(work)
         assert postgres.read(names) == ["once"]
 
     def test_at_every_commit_is_unavailable(
