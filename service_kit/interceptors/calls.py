@@ -17,10 +17,10 @@ from service_kit.error_table import ErrorTable, internal
 from service_kit.errors import Overloaded, RecordedRefusal, RoleNotAllowed
 from service_kit.interceptors.identity import on_behalf_of
 from service_kit.interceptors.requests import read_request, require_small_metadata, text_metadata
-from service_kit.patience import Patience
+from service_kit.patience import GRACE_SECONDS, Patience
 from service_kit.places import Places
 from service_kit.side_pool import OnSidePool
-from service_kit.status import Status, abort, parse, reason_of
+from service_kit.status import CALLER_GONE, Status, abort, parse, reason_of
 from service_kit.stream import CallerGone, Stream
 from service_kit.streams import Streams
 from service_kit.tracing import TraceContext
@@ -76,8 +76,12 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._allowances = allowances or Allowances({})
         self._streams = streams or Streams(limit=0)
         # Who says nothing has half of the places at most.
-        self._room = patience.room(roomy=max(1, self._places.limit // 2))
-        self._streams_room = patience.room(roomy=max(1, self._streams.limit // 2))
+        self._room = patience.room(
+            roomy=max(1, self._places.limit // 2), grace_seconds=GRACE_SECONDS
+        )
+        self._streams_room = patience.room(
+            roomy=max(1, self._streams.limit // 2), grace_seconds=GRACE_SECONDS
+        )
         self._observe = observe
         self._log = structlog.get_logger()
         self._wrapped: dict[str, RpcHandler] = {}
@@ -138,7 +142,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                         )
                         reply = serialize(behaviour(request, context))
                 except CallerGone:
-                    status = _CALLER_GONE
+                    status = CALLER_GONE
                 except Exception as error:  # noqa: BLE001 - the table knows it, or it is a bug
                     status = self._status(error, call)
             if call.replayed_from:
@@ -184,7 +188,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                             send(serialize(response))
                             _require_reader(stream, context)
                 except CallerGone:
-                    status = _CALLER_GONE
+                    status = CALLER_GONE
                 except Exception as error:  # noqa: BLE001 - as for every call
                     status = self._status(error, call)
             entries = call.stream.entries_sent if call.stream else 0
@@ -262,8 +266,6 @@ def _told(error_table: ErrorTable, error: Exception) -> Status:
     return status
 
 
-# Told to nobody: for the log.
-_CALLER_GONE: Final = Status(code=grpc.StatusCode.CANCELLED.value[0])
 _CODE_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 
 

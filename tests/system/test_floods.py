@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -29,13 +29,17 @@ from tests.client import (
     SHOP,
     Caller,
 )
-from tests.silent_calls import code_of, silent_calls
+from tests.silent_calls import code_of, silence, silent_calls
 from tests.system.checkouts import Checkouts
 from tests.system.simultaneously import outcome_of, reason_of, wait_until
 from tests.system.watching import as_many_as_are_served
 
 PLACES: Final = 4
 SLOW_SECONDS: Final = 4.0
+SILENCE_SECONDS: Final = 3.0
+FLOOD_SECONDS: Final = 4.0
+MANY_PLACES: Final = 32
+MANY_CALLERS: Final = 64
 EXHAUSTED: Final = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 UNDER_WAY: Final = {
@@ -133,11 +137,12 @@ class TestACallTooMany:
             "order_threads": PLACES,
             "payment_gateway_slow_seconds": SLOW_SECONDS,
         }
-        with (
-            checkouts.running(**settings) as checkout,
-            as_many_as_are_served(checkout) as streams,
-            Busy(checkout, "orders").taken(),
-        ):
+        with checkouts.running(**settings) as checkout, ExitStack() as held:
+            order = checkout.place()
+            streams = held.enter_context(as_many_as_are_served(checkout))
+            held.enter_context(Busy(checkout, "orders").taken())
+            add_entries(checkout, order.id, 1)
+            newest = last_sequence(checkout)
             for stream in streams:
                 next(stream)
 
@@ -240,7 +245,20 @@ class TestCallsThatSayNothing:
             busy = Busy(checkout, "orders")
             with silent_calls(busy.channel, method, PLACES, SHOP.metadata()) as calls:
                 assert {code_of(call) for call in calls} == {grpc.StatusCode.CANCELLED}
-            busy.call()
+            wait_until(lambda: reason_of(outcome_of(busy.call)) == "OK")
+
+    def test_threat_10_without_an_end_keep_nobody_from_being_told_the_health(
+        self, checkouts: Checkouts
+    ) -> None:
+        with checkouts.running() as checkout, ExitStack() as connections:
+            address = checkout.order_server.address
+            silent = [connections.enter_context(connection_of_its_own(address)) for _ in range(2)]
+            stub: Any = health_pb2_grpc.HealthStub(checkout.order_channel)
+            over_at = time.monotonic() + SILENCE_SECONDS
+            with silence(silent, "/grpc.health.v1.Health/Check", 200):
+                while time.monotonic() < over_at:
+                    stub.Check(health_pb2.HealthCheckRequest(), timeout=3)
+                    time.sleep(0.1)
 
 
 @pytest.mark.requirement("FR-351")

@@ -13,6 +13,7 @@ from checkout.order.v1 import order_service_pb2
 from service_kit.contract.method_contracts import method_contracts
 from service_kit.credentials.callers import ClaimedCallers
 from service_kit.error_table import ErrorTable
+from service_kit.credentials.callers import ClaimedCallers
 from service_kit.interceptors.calls import CallInterceptor
 from service_kit.interceptors.requests import METADATA_BYTES_MAX, REQUEST_BYTES_MAX
 from service_kit.patience import Patience
@@ -54,6 +55,7 @@ def server(echo: Echo) -> Iterator[Server]:
         error_table=ErrorTable({}),
         callers=ClaimedCallers(),
         places=Places(4),
+        callers=ClaimedCallers(),
         patience=patience,
     )
     server = a_server(
