@@ -312,7 +312,7 @@ class ServiceSettings(BaseSettings):
     )
     reflection: bool | Literal["auto"] = setting(
         "auto",
-        "Tell callers the contract, which grpcurl needs; auto: only callers on this machine",
+        "Tell callers the contract, which grpcurl needs; auto: only if it listens on loopback",
         "auto, true or false",
     )
     data_dir: Path = setting(

@@ -268,7 +268,7 @@ def test_loopback_is_what_only_this_machine_reaches(host: str, answer: bool) -> 
         ("false", "127.0.0.1", False),
     ],
 )
-def test_threat_15_the_contract_is_told_to_this_machine_alone_unless_said_otherwise(
+def test_threat_15_the_contract_is_told_on_loopback_alone_unless_said_otherwise(
     environment: pytest.MonkeyPatch,
     reflection: str,
     host: str,
