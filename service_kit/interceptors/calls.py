@@ -1,6 +1,7 @@
 """The way of every call: trace, place, caller, request, handler, status, one log line."""
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ TRACE_ID: Final = "x-trace-id"
 REPLAYED: Final = "idempotency-replayed"
 
 _NOBODY: Final = Principal(role="", id="")
+# How many refusals are made beforehand, for calls without a place.
+_NO_PLACES: Final = 32
 
 Messages = Iterator[bytes]
 Handler = Callable[[Messages, grpc.ServicerContext], bytes]
@@ -72,7 +75,8 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._error_table = error_table
         self._callers = callers
         self._places = places
-        self._no_place = _told(error_table, Overloaded())
+        # Made once, but not all with the same time to come back at.
+        self._no_places = [_told(error_table, Overloaded()) for _ in range(_NO_PLACES)]
         self._allowances = allowances or Allowances({})
         self._streams = streams or Streams(limit=0)
         # Who says nothing has half of the places at most.
@@ -120,6 +124,8 @@ class CallInterceptor(grpc.ServerInterceptor):
 
         def serve(messages: Messages, context: grpc.ServicerContext) -> bytes:
             if not self._places.take():
+                if not context.is_active():
+                    return b""  # told to nobody
                 self._turn_away(contract, context)
             try:
                 return serve_in_place(messages, context)
@@ -203,10 +209,13 @@ class CallInterceptor(grpc.ServerInterceptor):
     def _turn_away(self, contract: MethodContract, context: grpc.ServicerContext) -> NoReturn:
         """Refuse a call that has no place. It has to be cheap: there may be a great many."""
         started = time.monotonic()
-        call = _begin(contract, text_metadata(context), context, started)
-        call.reason = reason_of(self._no_place)
-        self._write_line(call, self._no_place, started)
-        abort(context, self._no_place, ((TRACE_ID, call.trace.trace_id),))
+        metadata = text_metadata(context)
+        call = _begin(contract, metadata, context, started)
+        call.principal = self._callers.claimed(metadata) or _NOBODY
+        no_place = random.choice(self._no_places)  # noqa: S311
+        call.reason = reason_of(no_place)
+        self._write_line(call, no_place, started)
+        abort(context, no_place, ((TRACE_ID, call.trace.trace_id),))
 
     @contextmanager
     def _admitted(
