@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from service_kit.call import CUSTOMER, Principal
-from service_kit.errors import Overloaded
+from service_kit.errors import RateLimited
 from service_kit.principals import PEER_IDS, ROLES
 from service_kit.settings import ServiceSettings
 
@@ -60,7 +60,7 @@ class Allowances:
 
     @contextmanager
     def spent(self, caller: Principal) -> Iterator[None]:
-        """Take a call from the caller's account for the block. Raises Overloaded."""
+        """Take a call from the caller's account for the block. Raises RateLimited."""
         allowance = self._of_role.get(caller.role)
         if allowance is None:
             yield
@@ -96,10 +96,10 @@ class Allowances:
 
 def _take(account: _Account, allowance: Allowance) -> None:
     if allowance.at_a_time and account.under_way >= allowance.at_a_time:
-        raise Overloaded("the caller has as many calls under way as one may have")
+        raise RateLimited("the caller has as many calls under way as one may have")
     if allowance.per_second:
         if account.calls_left < 1:
-            raise Overloaded(
+            raise RateLimited(
                 "the caller makes more calls a second than one may make",
                 retry_seconds=max(
                     (1 - account.calls_left) / allowance.per_second, _RETRY_SECONDS_MIN

@@ -161,6 +161,11 @@ KIT_ROWS: Final[Mapping[type[Exception], ErrorRow]] = MappingProxyType(
             "OVERLOADED",
             details=lambda e: [retry_info(e.retry_seconds)],
         ),
+        errors.RateLimited: ErrorRow(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "RATE_LIMITED",
+            details=lambda e: [retry_info(e.retry_seconds)],
+        ),
         errors.ServerDraining: ErrorRow(
             grpc.StatusCode.UNAVAILABLE,
             "SERVER_DRAINING",

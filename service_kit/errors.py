@@ -11,14 +11,20 @@
     ├── CredentialsMissing        no identity, or an unreadable one
     ├── RoleNotAllowed            the role may not call the method
     ├── DeadlineTooShort          too little time to begin
-    ├── Overloaded                too many calls, of all or of this caller
+    ├── Overloaded                too many calls, of all callers together
+    ├── RateLimited               more calls of this caller than one may make
     └── ServerDraining            the server is about to stop
 
 The sentence of an exception is for the log; a client gets its attributes.
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
+
+# A second, and a fifth of it more or less.
+_RETRY_SECONDS: Final = (0.8, 1.2)
 
 
 @dataclass(frozen=True)
@@ -114,17 +120,24 @@ class DeadlineTooShort(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """There is no place for the call, or its caller has had as many as one may have.
+    """There is no place for the call.
 
-    `retry_seconds` is when it may be worth another try.
+    `retry_seconds` is when it may be worth another try: not the same for all who are refused, or
+    they would all come back in the same moment.
     """
 
-    def __init__(
-        self,
-        problem: str = "the server has as many calls of this kind as it can take",
-        *,
-        retry_seconds: float = 1.0,
-    ) -> None:
+    def __init__(self) -> None:
+        super().__init__("the server has as many calls of this kind as it can take")
+        self.retry_seconds = random.uniform(*_RETRY_SECONDS)  # noqa: S311
+
+
+class RateLimited(ServiceError):
+    """The caller has had as many calls as one may have.
+
+    `retry_seconds` is when the next one may come.
+    """
+
+    def __init__(self, problem: str, *, retry_seconds: float = 1.0) -> None:
         super().__init__(problem)
         self.retry_seconds = retry_seconds
 

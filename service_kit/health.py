@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from service_kit.logging import get_logger
-from service_kit.patience import Patience
+from service_kit.patience import GRACE_FOR_ALL_SECONDS, Patience
 from service_kit.plain_calls import on_request
 from service_kit.side_pool import OnSidePool
 
@@ -21,8 +21,9 @@ SERVICE_NAME: Final = "grpc.health.v1.Health"
 OVERALL: Final = ""
 
 # Nobody has to say who they are, so some of the threads may wait for callers that never ask:
-# as long as a probe waits for its answer.
-_THREADS: Final = 32
+# as long as a probe waits for its answer. The others are free again so soon that 500 such callers
+# a second keep nobody waiting.
+_THREADS: Final = 64
 _THREADS_THAT_WAIT: Final = 8
 _REQUEST_SECONDS: Final = 1.0
 # List is younger than the published types.
@@ -50,7 +51,11 @@ class HealthService:
     def add_to(self, server: grpc.Server, patience: Patience) -> None:
         """Register the service."""
         pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="health")
-        room = patience.room(seconds=_REQUEST_SECONDS, roomy=_THREADS_THAT_WAIT)
+        room = patience.room(
+            seconds=_REQUEST_SECONDS,
+            roomy=_THREADS_THAT_WAIT,
+            grace_seconds=GRACE_FOR_ALL_SECONDS,
+        )
         one_name = health_pb2.HealthCheckRequest.FromString
         nothing = _untyped.HealthListRequest.FromString
         handlers: dict[str, Any] = {

@@ -12,13 +12,16 @@ from typing import Final, TypeVar
 
 import grpc
 
+from service_kit.logging import get_logger
 from service_kit.stream import CallerGone
 
 # Headers and message of an honest call leave together; this is for a bad line.
 REQUEST_SECONDS: Final = 5.0
-# Nobody is sent away for others' sake before that.
-_GRACE_SECONDS: Final = 0.2
-_LOOK_SECONDS: Final = 0.25
+# Nobody is sent away for others' sake before that. Where everybody may enter it has to be short;
+# where callers are known first it is longer than a busy server needs to look at a message.
+GRACE_FOR_ALL_SECONDS: Final = 0.1
+GRACE_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.05
 
 M = TypeVar("M")
 
@@ -30,30 +33,40 @@ class NoRequest(Exception):
 class WaitingRoom:
     """Where calls of one kind wait for their message, each at most so many seconds.
 
-    While there are more than `roomy`, those that have waited longest leave almost at once: so
-    silent callers never keep all threads from the others for long.
+    While there are more than `roomy`, those that have waited longest leave after `grace_seconds`:
+    so silent callers never keep all threads from the others for long.
     """
 
-    def __init__(self, *, seconds: float, roomy: int) -> None:
+    def __init__(self, *, seconds: float, roomy: int, grace_seconds: float) -> None:
         self._seconds = seconds
         self._roomy = roomy
+        self._grace_seconds = min(grace_seconds, seconds)
         # In the order in which they came.
         self._since: dict[grpc.ServicerContext, float] = {}
         self._changing = threading.Lock()
 
     def next_message(self, messages: Iterator[M], context: grpc.ServicerContext) -> M:
         """Wait for the next message of a call. Raises NoRequest, CallerGone."""
+        now = time.monotonic()
         with self._changing:
-            self._since[context] = time.monotonic()
+            self._since[context] = now
+            is_crowded = len(self._since) > self._roomy
+        if is_crowded:
+            self.cut_off(now)
         try:
-            return next(messages)
+            message = next(messages)
         except StopIteration:
             raise NoRequest from None
         except grpc.RpcError:  # cancelled, by the caller or by us
             raise CallerGone from None
         finally:
             with self._changing:
-                del self._since[context]
+                was_let_wait = self._since.pop(context, None) is not None
+        # The message of a call that is being cut off may come all the same; its caller is told
+        # that the call has ended, and nothing may be done for it.
+        if not was_let_wait:
+            raise CallerGone
+        return message
 
     def cut_off(self, now: float) -> None:
         """End the calls that have waited long enough."""
@@ -62,10 +75,19 @@ class WaitingRoom:
             overdue = [
                 context
                 for place, (context, since) in enumerate(self._since.items())
-                if now - since >= (_GRACE_SECONDS if place < too_many else self._seconds)
+                if now - since >= (self._grace_seconds if place < too_many else self._seconds)
             ]
+            for context in overdue:
+                del self._since[context]
         for context in overdue:
-            context.cancel()
+            _end(context)
+
+
+def _end(context: grpc.ServicerContext) -> None:
+    try:
+        context.cancel()
+    except Exception as error:  # noqa: BLE001 - the others have to be ended all the same
+        get_logger().error("patience.failed", exc_info=error)
 
 
 class Patience:
@@ -76,10 +98,17 @@ class Patience:
         self._rooms: list[WaitingRoom] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="patience", daemon=True)
+        self._log = get_logger()
 
-    def room(self, *, roomy: int, seconds: float | None = None) -> WaitingRoom:
+    def room(
+        self, *, roomy: int, grace_seconds: float, seconds: float | None = None
+    ) -> WaitingRoom:
         """Open one more, before the start."""
-        room = WaitingRoom(seconds=self._seconds if seconds is None else seconds, roomy=roomy)
+        room = WaitingRoom(
+            seconds=self._seconds if seconds is None else seconds,
+            roomy=roomy,
+            grace_seconds=grace_seconds,
+        )
         self._rooms.append(room)
         return room
 
@@ -96,7 +125,10 @@ class Patience:
 
     def _run(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS):
-            self._look(time.monotonic())
+            try:
+                self._look(time.monotonic())
+            except Exception as error:  # noqa: BLE001 - or silent calls would stay for ever
+                self._log.error("patience.failed", exc_info=error)
 
     def _look(self, now: float) -> None:
         for room in self._rooms:

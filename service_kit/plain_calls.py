@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from service_kit.error_table import ErrorTable
 from service_kit.errors import FieldViolation, InvalidRequest
 from service_kit.patience import NoRequest, WaitingRoom
-from service_kit.status import abort
+from service_kit.status import CALLER_GONE, abort
 from service_kit.stream import CallerGone
 
 Parse = Callable[[bytes], Any]
@@ -42,8 +42,11 @@ def _parsed(
     while True:
         try:
             question = parse(room.next_message(messages, context))
-        except (NoRequest, CallerGone):
+        except NoRequest:
             return
+        except CallerGone:
+            # It may be we who cut it off, and its cancellation may be on the way still.
+            abort(context, CALLER_GONE, ())
         except DecodeError:
             _refuse(context)
         yield question

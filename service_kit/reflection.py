@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 # For its side effect: google/rpc/error_details.proto is then in the descriptor pool, and
 # grpcurl can print the details of an error.
 from service_kit import status as _status  # noqa: F401
-from service_kit.patience import Patience
+from service_kit.patience import GRACE_FOR_ALL_SECONDS, Patience
 from service_kit.plain_calls import on_requests
 from service_kit.side_pool import OnSidePool
 
@@ -29,7 +29,7 @@ def enable(server: grpc.Server, service_names: Iterable[str], patience: Patience
     # A reflection stream stays open as long as its caller likes; it must not hold a thread
     # that serves calls.
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="reflection")
-    room = patience.room(roomy=_THREADS // 2)
+    room = patience.room(roomy=_THREADS // 2, grace_seconds=GRACE_FOR_ALL_SECONDS)
     parse = reflection_pb2.ServerReflectionRequest.FromString
     # The messages of the two versions are the same on the wire; only the names differ.
     handler: Any = grpc.stream_stream_rpc_method_handler(

@@ -111,6 +111,7 @@ class Server:
         insecure: bool = False,
         reflection: bool = True,
         max_connection_age_seconds: int = 30 * 60,
+        max_connection_idle_seconds: int = 5 * 60,
     ) -> None:
         if not insecure and credentials is None and not is_loopback(host):
             raise NotLoopback(address=_joined(host, port))
@@ -132,7 +133,7 @@ class Server:
         self._server = grpc.server(
             self._pool,
             interceptors=list(interceptors),
-            options=_options(connections, max_connection_age_seconds),
+            options=_options(connections, max_connection_age_seconds, max_connection_idle_seconds),
         )
         for service in services:
             service.add_to(self._server)
@@ -258,7 +259,9 @@ def run_until_signal(app: Runs) -> None:
             signal.signal(number, handler)
 
 
-def _options(connections: int, max_connection_age_seconds: int) -> list[tuple[str, int]]:
+def _options(
+    connections: int, max_connection_age_seconds: int, max_connection_idle_seconds: int
+) -> list[tuple[str, int]]:
     return [
         # Without this a second server takes half of the connections of a port in silence.
         ("grpc.so_reuseport", 0),
@@ -276,6 +279,8 @@ def _options(connections: int, max_connection_age_seconds: int) -> list[tuple[st
         # Ask connections that went quiet whether they are still there.
         ("grpc.keepalive_time_ms", 60 * _MILLISECONDS),
         ("grpc.keepalive_timeout_ms", 10 * _MILLISECONDS),
+        # Who has no call under way for long leaves the connection to somebody else.
+        ("grpc.max_connection_idle_ms", max_connection_idle_seconds * _MILLISECONDS),
         # Clients look the name up again and find new servers.
         ("grpc.max_connection_age_ms", max_connection_age_seconds * _MILLISECONDS),
         ("grpc.max_connection_age_grace_ms", _CONNECTION_GRACE_SECONDS * _MILLISECONDS),

@@ -243,11 +243,17 @@ class ServiceSettings(BaseSettings):
     token_audience: str = setting(
         "service", "What a token must name as its audience (aud)", "any text", min_length=1
     )
+    # As many as one connection carries: the order service has one to the payment service, and a
+    # call of its own beyond those would wait there, unseen, for another to end.
     threads: int = setting(
-        64, "Calls served at the same time; one more is refused", "1 to 1000", ge=1, le=1000
+        64, "Calls served at the same time; one more is refused", "1 to 200", ge=1, le=200
     )
     connections: int = setting(
-        500, "Connections open at the same time", "1 to 100000", ge=1, le=100_000
+        500,
+        "Connections open at the same time, those of health probes included",
+        "1 to 100000",
+        ge=1,
+        le=100_000,
     )
     customer_rate: float = setting(
         50,
@@ -306,7 +312,7 @@ class ServiceSettings(BaseSettings):
     )
     reflection: bool | Literal["auto"] = setting(
         "auto",
-        "Tell callers the contract, which grpcurl needs; auto: only callers on this machine",
+        "Tell callers the contract, which grpcurl needs; auto: only if it listens on loopback",
         "auto, true or false",
     )
     data_dir: Path = setting(

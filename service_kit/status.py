@@ -26,6 +26,9 @@ M = TypeVar("M", bound=Message)
 
 Status = status_pb2.Status
 
+# Told to nobody: for the log, and to leave a handler with.
+CALLER_GONE: Final = Status(code=grpc.StatusCode.CANCELLED.value[0])
+
 
 @dataclass(frozen=True)
 class Refusal:

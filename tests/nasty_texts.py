@@ -24,6 +24,8 @@ LOG: Final = (
     "\x85next line",
     "\x00",
     "\N{RIGHT-TO-LEFT OVERRIDE}txet",
+    "\N{RIGHT-TO-LEFT ISOLATE}txet\N{POP DIRECTIONAL ISOLATE}",
+    "\N{LEFT-TO-RIGHT MARK}\N{RIGHT-TO-LEFT MARK}\N{ARABIC LETTER MARK}",
 )
 
 # To whoever makes text of text.

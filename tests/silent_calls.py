@@ -1,7 +1,8 @@
 """Calls that send their headers and never a message."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,13 +18,8 @@ def silent_calls(
 ) -> Iterator[list[Any]]:
     """Begin so many, and end them with the block. Each is an iterator of what it gets."""
     over = threading.Event()
-
-    def say_nothing() -> Iterator[bytes]:
-        over.wait()
-        yield from ()
-
     begin: Any = channel.stream_stream(method)
-    calls = [begin(say_nothing(), metadata=tuple(metadata)) for _ in range(number)]
+    calls = [begin(_nothing(over), metadata=tuple(metadata)) for _ in range(number)]
     try:
         yield calls
     finally:
@@ -37,3 +33,32 @@ def code_of(call: Any) -> grpc.StatusCode:
     eventually(lambda: not call.is_active())
     code: grpc.StatusCode = call.code()
     return code
+
+
+@contextmanager
+def silence(channels: Sequence[grpc.Channel], method: str, number: int) -> Iterator[None]:
+    """Keep so many calls waiting on each connection for the block: for each that ends, another."""
+    over = threading.Event()
+
+    def keep_up(channel: grpc.Channel) -> None:
+        begin: Any = channel.stream_stream(method)
+        calls: list[Any] = []
+        while not over.wait(0.02):
+            calls = [call for call in calls if call.is_active()]
+            calls += [begin(_nothing(over)) for _ in range(number - len(calls))]
+        for call in calls:
+            call.cancel()
+
+    with ThreadPoolExecutor(len(channels)) as threads:
+        keeping = [threads.submit(keep_up, channel) for channel in channels]
+        try:
+            yield
+        finally:
+            over.set()
+    for kept in keeping:
+        kept.result()
+
+
+def _nothing(over: threading.Event) -> Iterator[bytes]:
+    over.wait()
+    yield from ()

@@ -46,8 +46,8 @@ from service_kit.status import refusal_of
 RESERVE_SECONDS: Final = 0.5
 TIMEOUT_MAX_SECONDS: Final = 8.0
 
-# UNAVAILABLE is the only status worth repeating here: every call is idempotent by its id, and
-# anything else would be answered the same again.
+# What another attempt may answer differently: a service that is away, or that has no place for
+# the call. Every call is idempotent by its id, and anything else would be answered the same again.
 _SERVICE_CONFIG: Final = json.dumps(
     {
         "methodConfig": [
@@ -58,7 +58,7 @@ _SERVICE_CONFIG: Final = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "1s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
                 },
             }
         ],

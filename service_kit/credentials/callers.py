@@ -28,6 +28,9 @@ class Callers(Protocol):
     def principal(self, context: grpc.ServicerContext, metadata: Mapping[str, str]) -> Principal:
         """Return the caller. Raises CredentialsMissing."""
 
+    def claimed(self, metadata: Mapping[str, str]) -> Principal | None:
+        """Return whom the metadata names, if that is worth anything. It costs next to nothing."""
+
 
 class ClaimedCallers:
     """Believes the metadata. For a service that only its own machine can reach."""
@@ -35,6 +38,13 @@ class ClaimedCallers:
     def principal(self, context: grpc.ServicerContext, metadata: Mapping[str, str]) -> Principal:
         """Return whom the metadata names. Raises CredentialsMissing."""
         return principal_of(metadata)
+
+    def claimed(self, metadata: Mapping[str, str]) -> Principal | None:
+        """Return whom the metadata names; nobody if it cannot be right."""
+        try:
+            return principal_of(metadata)
+        except CredentialsMissing:
+            return None
 
 
 class ProvenCallers:
@@ -69,6 +79,10 @@ class ProvenCallers:
         if certified is None:
             raise self._missing("is missing")
         return certified
+
+    def claimed(self, metadata: Mapping[str, str]) -> Principal | None:
+        """Return nobody: finding out who it is costs more than refusing the call."""
+        return None
 
     def _bearer(self, value: str) -> Principal:
         if self._tokens is None:

@@ -1,6 +1,7 @@
 """The way of every call: trace, place, caller, request, handler, status, one log line."""
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,10 +18,10 @@ from service_kit.error_table import ErrorTable, internal
 from service_kit.errors import Overloaded, RecordedRefusal, RoleNotAllowed
 from service_kit.interceptors.identity import on_behalf_of
 from service_kit.interceptors.requests import read_request, require_small_metadata, text_metadata
-from service_kit.patience import Patience
+from service_kit.patience import GRACE_SECONDS, Patience
 from service_kit.places import Places
 from service_kit.side_pool import OnSidePool
-from service_kit.status import Status, abort, parse, reason_of
+from service_kit.status import CALLER_GONE, Status, abort, parse, reason_of
 from service_kit.stream import CallerGone, Stream
 from service_kit.streams import Streams
 from service_kit.tracing import TraceContext
@@ -33,6 +34,8 @@ TRACE_ID: Final = "x-trace-id"
 REPLAYED: Final = "idempotency-replayed"
 
 _NOBODY: Final = Principal(role="", id="")
+# How many refusals are made beforehand, for calls without a place.
+_NO_PLACES: Final = 32
 
 Messages = Iterator[bytes]
 Handler = Callable[[Messages, grpc.ServicerContext], bytes]
@@ -72,12 +75,17 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._error_table = error_table
         self._callers = callers
         self._places = places
-        self._no_place = _told(error_table, Overloaded())
+        # Made once, but not all with the same time to come back at.
+        self._no_places = [_told(error_table, Overloaded()) for _ in range(_NO_PLACES)]
         self._allowances = allowances or Allowances({})
         self._streams = streams or Streams(limit=0)
         # Who says nothing has half of the places at most.
-        self._room = patience.room(roomy=max(1, self._places.limit // 2))
-        self._streams_room = patience.room(roomy=max(1, self._streams.limit // 2))
+        self._room = patience.room(
+            roomy=max(1, self._places.limit // 2), grace_seconds=GRACE_SECONDS
+        )
+        self._streams_room = patience.room(
+            roomy=max(1, self._streams.limit // 2), grace_seconds=GRACE_SECONDS
+        )
         self._observe = observe
         self._log = structlog.get_logger()
         self._wrapped: dict[str, RpcHandler] = {}
@@ -116,6 +124,8 @@ class CallInterceptor(grpc.ServerInterceptor):
 
         def serve(messages: Messages, context: grpc.ServicerContext) -> bytes:
             if not self._places.take():
+                if not context.is_active():
+                    return b""  # told to nobody
                 self._turn_away(contract, context)
             try:
                 return serve_in_place(messages, context)
@@ -138,7 +148,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                         )
                         reply = serialize(behaviour(request, context))
                 except CallerGone:
-                    status = _CALLER_GONE
+                    status = CALLER_GONE
                 except Exception as error:  # noqa: BLE001 - the table knows it, or it is a bug
                     status = self._status(error, call)
             if call.replayed_from:
@@ -184,7 +194,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                             send(serialize(response))
                             _require_reader(stream, context)
                 except CallerGone:
-                    status = _CALLER_GONE
+                    status = CALLER_GONE
                 except Exception as error:  # noqa: BLE001 - as for every call
                     status = self._status(error, call)
             entries = call.stream.entries_sent if call.stream else 0
@@ -199,10 +209,13 @@ class CallInterceptor(grpc.ServerInterceptor):
     def _turn_away(self, contract: MethodContract, context: grpc.ServicerContext) -> NoReturn:
         """Refuse a call that has no place. It has to be cheap: there may be a great many."""
         started = time.monotonic()
-        call = _begin(contract, text_metadata(context), context, started)
-        call.reason = reason_of(self._no_place)
-        self._write_line(call, self._no_place, started)
-        abort(context, self._no_place, ((TRACE_ID, call.trace.trace_id),))
+        metadata = text_metadata(context)
+        call = _begin(contract, metadata, context, started)
+        call.principal = self._callers.claimed(metadata) or _NOBODY
+        no_place = random.choice(self._no_places)  # noqa: S311
+        call.reason = reason_of(no_place)
+        self._write_line(call, no_place, started)
+        abort(context, no_place, ((TRACE_ID, call.trace.trace_id),))
 
     @contextmanager
     def _admitted(
@@ -262,8 +275,6 @@ def _told(error_table: ErrorTable, error: Exception) -> Status:
     return status
 
 
-# Told to nobody: for the log.
-_CALLER_GONE: Final = Status(code=grpc.StatusCode.CANCELLED.value[0])
 _CODE_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 
 

@@ -222,6 +222,8 @@ class TestErrorReasons:
             "IDEMPOTENCY_KEY_REUSED": "idempotency_key" in fields,
             "INVALID_PAGE_TOKEN": "page_token" in fields,
             "PAYMENT_TICKET_INVALID": "payment_ticket" in fields,
+            # The order service is not counted.
+            "RATE_LIMITED": contract.roles != {"order_service"},
             "ETAG_MISMATCH": "etag" in fields,
             "CONCURRENT_UPDATE": contract.idempotency != "read_only",
             "ORDER_NOT_FOUND": (

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import sqlalchemy as sa
@@ -145,6 +145,13 @@ def one_stream_too_many(checkout: Checkout) -> object:
         return client.WatchOrderEvents()
 
 
+def a_customer_that_asks_too_often(checkout: Checkout) -> object:
+    client = checkout.orders(ALICE)
+    for _ in range(checkout.order_settings.customer_burst):
+        client.ListOrders()
+    return client.ListOrders()
+
+
 def a_server_that_stops(checkout: Checkout) -> object:
     with checkout.orders(SHOP).stream("WatchOrderEvents") as events, ThreadPoolExecutor(1) as other:
         next(events)
@@ -225,6 +232,7 @@ PROVOCATIONS: Final[Mapping[str, Provocation]] = MappingProxyType(
         "DEADLINE_TOO_SHORT": a_deadline_that_is_too_short,
         "OVERLOADED": one_stream_too_many,
         "SERVER_DRAINING": a_server_that_stops,
+        "RATE_LIMITED": a_customer_that_asks_too_often,
         "INTERNAL": a_bug,
     }
 )
@@ -232,4 +240,11 @@ PROVOCATIONS: Final[Mapping[str, Provocation]] = MappingProxyType(
 NEED_THEIR_OWN_POSTGRESQL: Final = frozenset(
     {"CONCURRENT_UPDATE", "STORAGE_UNAVAILABLE", "INTERNAL"}
 )
-NEED_THEIR_OWN_SERVICES: Final = frozenset({"PAYMENT_SERVICE_UNAVAILABLE", "SERVER_DRAINING"})
+# With the settings that these have then.
+NEED_THEIR_OWN_SERVICES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "PAYMENT_SERVICE_UNAVAILABLE": {},
+        "SERVER_DRAINING": {},
+        "RATE_LIMITED": {"customer_rate": 0.5, "customer_burst": 1},
+    }
+)

@@ -54,6 +54,7 @@ DETAILS: dict[str, list[type[Message]]] = {
     "DEADLINE_TOO_SHORT": [],
     "OVERLOADED": [rpc.RetryInfo],
     "SERVER_DRAINING": [rpc.RetryInfo],
+    "RATE_LIMITED": [rpc.RetryInfo],
     "INTERNAL": [rpc.RequestInfo],
 }
 
@@ -67,7 +68,7 @@ def suitable_checkout(
         with captured_log(), checkouts.running(POSTGRESQL) as own:
             yield own
     elif reason in NEED_THEIR_OWN_SERVICES:
-        with checkouts.running() as own:
+        with checkouts.running(**NEED_THEIR_OWN_SERVICES[reason]) as own:
             yield own
     else:
         yield request.getfixturevalue("checkout")

@@ -130,6 +130,20 @@ def values_beyond(rule: Rule) -> list[Any]:
             return [99, -1]
 
 
+# With one of these nobody has looked at the field, or nobody should have.
+NO_ANSWER: Final = frozenset(
+    {
+        "CARD_DATA_NOT_ACCEPTED",
+        "CREDENTIALS_MISSING",
+        "INTERNAL",
+        "OVERLOADED",
+        "RATE_LIMITED",
+        "ROLE_NOT_ALLOWED",
+        "STORAGE_UNAVAILABLE",
+    }
+)
+
+
 def violations(checkout: Checkout, case: Case, request: Message) -> dict[str, str]:
     """Send it, and return what was wrong with it, if anything was."""
     rpc, client = rpc_of(case.contract), permitted_client(checkout, case.contract)
@@ -141,6 +155,7 @@ def violations(checkout: Checkout, case: Case, request: Message) -> dict[str, st
         return {}
     refusal = Refusal()
     refusal.read(Status.FromString(reply_bytes(outcome)))
+    assert refusal.reason not in NO_ANSWER
     return refusal.violations if refusal.reason == "VALIDATION_FAILED" else {}
 
 

@@ -94,17 +94,27 @@ class TestConnection:
 
 
 class TestCall:
-    def test_is_repeated_while_the_payment_service_is_unavailable(self) -> None:
-        service, port = Sealing(*[grpc.StatusCode.UNAVAILABLE] * 2), free_port()
+    @pytest.mark.parametrize(
+        "code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED]
+    )
+    def test_is_repeated_while_the_payment_service_is_unavailable_or_busy(
+        self, code: grpc.StatusCode
+    ) -> None:
+        service, port = Sealing(*[code] * 2), free_port()
         with service.on(port), gateway_to(port) as payments:
             assert payments.seal(new_operation(OperationKind.CANCEL)) == NoPayment()
 
         assert service.calls == 3
 
     @pytest.mark.parametrize(
-        ("code", "calls"), [(grpc.StatusCode.UNAVAILABLE, 3), (grpc.StatusCode.ABORTED, 1)]
+        ("code", "calls"),
+        [
+            (grpc.StatusCode.UNAVAILABLE, 3),
+            (grpc.StatusCode.RESOURCE_EXHAUSTED, 3),
+            (grpc.StatusCode.ABORTED, 1),
+        ],
     )
-    def test_is_repeated_twice_at_most_and_for_that_only(
+    def test_is_repeated_twice_at_most_and_for_those_only(
         self, code: grpc.StatusCode, calls: int
     ) -> None:
         service, port = Sealing(*[code] * 5), free_port()

@@ -6,7 +6,7 @@ import pytest
 
 from service_kit.allowances import Allowance, Allowances
 from service_kit.call import Principal
-from service_kit.errors import Overloaded
+from service_kit.errors import RateLimited
 
 ADA = Principal("customer", "ada")
 BOB = Principal("customer", "bob")
@@ -35,7 +35,7 @@ def calls(allowances: Allowances, caller: Principal, number: int) -> int:
         try:
             with allowances.spent(caller):
                 let_in += 1
-        except Overloaded:
+        except RateLimited:
             pass
     return let_in
 
@@ -59,7 +59,7 @@ class TestCallsASecond:
         allowances = Allowances({"customer": Allowance(per_second=0.5, burst=1)}, now=time)
         calls(allowances, ADA, 1)
         for _ in range(3):
-            with pytest.raises(Overloaded) as refused, allowances.spent(ADA):
+            with pytest.raises(RateLimited) as refused, allowances.spent(ADA):
                 pass
             assert refused.value.retry_seconds == 2
         time.now += 2

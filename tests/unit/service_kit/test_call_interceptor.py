@@ -3,6 +3,8 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -12,7 +14,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from service_kit.call import Call, current
 from service_kit.contract.method_contracts import MethodContract
-from service_kit.credentials.callers import ClaimedCallers
+from service_kit.credentials.callers import Callers, ClaimedCallers, ProvenCallers
 from service_kit.error_table import ErrorTable
 from service_kit.errors import ConcurrentUpdate, InvalidRequest, RecordedRefusal
 from service_kit.idempotency.record import REDIS, Reply
@@ -99,8 +101,8 @@ def greeter() -> Greeter:
     return Greeter()
 
 
-@pytest.fixture
-def client(greeter: Greeter, log: CapturedLog) -> Iterator[Client]:
+def an_interceptor(*, places: int, callers: Callers | None = None) -> CallInterceptor:
+    """Make one that knows two methods of the greeter."""
     contracts = {
         method: MethodContract(
             method=method,
@@ -111,13 +113,18 @@ def client(greeter: Greeter, log: CapturedLog) -> Iterator[Client]:
         )
         for method in (GREET, FORGET)
     }
-    interceptor = CallInterceptor(
+    return CallInterceptor(
         contracts=contracts,
         error_table=ErrorTable({}),
-        callers=ClaimedCallers(),
-        places=Places(8),
+        callers=callers or ClaimedCallers(),
+        places=Places(places),
         patience=Patience(),
     )
+
+
+@contextmanager
+def connected(greeter: Greeter, interceptor: CallInterceptor) -> Iterator[Client]:
+    """Serve the greeter behind the interceptor."""
 
     def unchecked(request: Api, context: grpc.ServicerContext) -> StringValue:
         with pytest.raises(LookupError):
@@ -135,6 +142,12 @@ def client(greeter: Greeter, log: CapturedLog) -> Iterator[Client]:
         interceptors=[interceptor],
     ) as channel:
         yield Client(channel)
+
+
+@pytest.fixture
+def client(greeter: Greeter, log: CapturedLog) -> Iterator[Client]:
+    with connected(greeter, an_interceptor(places=8)) as client:
+        yield client
 
 
 class TestACall:
@@ -498,3 +511,64 @@ class TestTheLogLine:
 
         [line] = log.lines("rpc")
         assert (line["code"], line["reason"]) == ("INTERNAL", "INTERNAL")
+
+
+class Gone:
+    """The context of a call whose caller has gone."""
+
+    def is_active(self) -> bool:
+        return False
+
+
+@pytest.mark.requirement("FR-351")
+class TestACallWithoutAPlace:
+    def test_is_told_when_to_come_back_and_not_all_at_once(
+        self, greeter: Greeter, log: CapturedLog
+    ) -> None:
+        told = set()
+        with connected(greeter, an_interceptor(places=0)) as client:
+            for _ in range(20):
+                with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED") as refusal:
+                    client.greet()
+                told.add(refusal.retry_seconds)
+        assert len(told) > 1
+        assert all(0.8 <= seconds <= 1.2 for seconds in told)
+        assert greeter.calls == []
+
+    @pytest.mark.parametrize(
+        ("metadata", "callers", "written"),
+        [
+            ({}, ClaimedCallers(), ("cus_1", "customer")),
+            ({"x_actor_id": CARD_NUMBER.replace(" ", "")}, ClaimedCallers(), ("", "")),
+            ({"x_actor_role": None}, ClaimedCallers(), ("", "")),
+            ({}, ProvenCallers(tokens=None, clients=None), ("", "")),
+        ],
+    )
+    def test_is_logged_with_its_caller_where_that_is_only_claimed(
+        self,
+        greeter: Greeter,
+        log: CapturedLog,
+        metadata: dict[str, str | None],
+        callers: Callers,
+        written: tuple[str, str],
+    ) -> None:
+        with (
+            connected(greeter, an_interceptor(places=0, callers=callers)) as client,
+            refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
+        ):
+            client.greet(**metadata)  # type: ignore[arg-type]
+        [line] = log.lines("rpc")
+        assert (line["caller"], line["role"]) == written
+
+    def test_is_neither_told_nor_logged_once_its_caller_has_gone(
+        self, greeter: Greeter, log: CapturedLog
+    ) -> None:
+        greet = grpc.unary_unary_rpc_method_handler(
+            greeter.greet,
+            request_deserializer=Api.FromString,
+            response_serializer=StringValue.SerializeToString,
+        )
+        details: Any = SimpleNamespace(method=GREET, invocation_metadata=())
+        handler: Any = an_interceptor(places=0).intercept_service(lambda _: greet, details)
+        assert handler.stream_unary(iter(()), Gone()) == b""
+        assert log.lines("rpc") == []

@@ -62,6 +62,7 @@ TOLD = [
         {"minimum_seconds": "1.5"},
     ),
     (errors.Overloaded(), grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", {}),
+    (errors.RateLimited(""), grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED", {}),
     (errors.ServerDraining(), grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING", {}),
 ]
 

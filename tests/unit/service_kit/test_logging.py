@@ -17,7 +17,7 @@ from tests.nasty_texts import LOG
 
 NOTHING: dict[object, str] = {}
 # All but the tab and the line break.
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 @pytest.fixture(autouse=True)

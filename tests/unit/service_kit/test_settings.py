@@ -7,6 +7,7 @@ import pytest
 from pydantic_settings import SettingsConfigDict
 from sqlalchemy import make_url
 
+from service_kit.server import CALLS_OF_A_CONNECTION_MAX
 from service_kit.settings import (
     ServiceSettings,
     SettingsError,
@@ -104,6 +105,17 @@ class TestLoad:
         assert load(Settings).json_logs() is None
         assert load(Settings, log_format="json").json_logs() is True
         assert load(Settings, log_format="console").json_logs() is False
+
+
+@pytest.mark.requirement("FR-354")
+def test_threads_are_as_many_as_one_connection_carries_and_not_one_more(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    """The order service has one connection to the payment service, for all of its calls."""
+    environment.setenv("SHOP_THREADS", str(CALLS_OF_A_CONNECTION_MAX))
+    assert load(Settings).threads == CALLS_OF_A_CONNECTION_MAX
+    environment.setenv("SHOP_THREADS", str(CALLS_OF_A_CONNECTION_MAX + 1))
+    assert list(mistakes()) == ["SHOP_THREADS"]
 
 
 class TestMistakes:
@@ -256,7 +268,7 @@ def test_loopback_is_what_only_this_machine_reaches(host: str, answer: bool) -> 
         ("false", "127.0.0.1", False),
     ],
 )
-def test_threat_15_the_contract_is_told_to_this_machine_alone_unless_said_otherwise(
+def test_threat_15_the_contract_is_told_on_loopback_alone_unless_said_otherwise(
     environment: pytest.MonkeyPatch,
     reflection: str,
     host: str,

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import grpc
@@ -149,11 +150,22 @@ class TestAConnection:
     def test_threat_10_is_one_of_so_many_and_not_one_more(self, server: Server) -> None:
         with ExitStack() as connections:
             for _ in range(CONNECTIONS):
-                call(connections.enter_context(connection(server)))
+                channel = connections.enter_context(connection(server))
+                assert eventually(partial(is_connected, channel))
             with connection(server) as one_more:
                 assert not is_connected(one_more)
         with connection(server) as later:
             assert eventually(lambda: is_connected(later))
+
+    def test_threat_10_that_is_not_used_is_left_to_somebody_else(self) -> None:
+        server = a_server(
+            patience=Patience(), connections=1, max_connection_idle_seconds=1, drain_seconds=0.2
+        )
+        server.start()
+        with connection(server) as idle, connection(server) as another:
+            call(idle)
+            assert eventually(lambda: is_connected(another), seconds=20)
+        server.stop()
 
     def test_threat_10_that_says_nothing_is_let_go(self, server: Server) -> None:
         with ExitStack() as lines:
@@ -166,7 +178,7 @@ class TestAConnection:
                 while line.recv(1024):
                     pass
             with connection(server) as channel:
-                call(channel)
+                assert eventually(lambda: is_connected(channel))
 
 
 def is_connected(channel: grpc.Channel) -> bool:

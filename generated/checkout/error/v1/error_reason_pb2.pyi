@@ -226,9 +226,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 26
     """RESOURCE_EXHAUSTED. The server has as many calls of this kind as it can
-    take, or this caller makes more of them, a second or at a time, than one
-    caller may. Nothing was started. Wait for `google.rpc.RetryInfo`, then send
-    the same request again.
+    take, whoever makes them. Nothing was started. Wait for
+    `google.rpc.RetryInfo`, then send the same request again.
 
         {"reason": "OVERLOADED", "domain": "checkout",
          "metadata": {}}
@@ -240,6 +239,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     is back.
 
         {"reason": "SERVER_DRAINING", "domain": "checkout",
+         "metadata": {}}
+    """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 28
+    """RESOURCE_EXHAUSTED. This caller makes more calls, a second or at a time,
+    than one caller may. Nothing was started, and others are served. Wait for
+    `google.rpc.RetryInfo`, then send the same request again, and fewer.
+
+        {"reason": "RATE_LIMITED", "domain": "checkout",
          "metadata": {}}
     """
 
@@ -463,9 +470,8 @@ to look for in the logs; nothing else is said.
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 26
 """RESOURCE_EXHAUSTED. The server has as many calls of this kind as it can
-take, or this caller makes more of them, a second or at a time, than one
-caller may. Nothing was started. Wait for `google.rpc.RetryInfo`, then send
-the same request again.
+take, whoever makes them. Nothing was started. Wait for
+`google.rpc.RetryInfo`, then send the same request again.
 
     {"reason": "OVERLOADED", "domain": "checkout",
      "metadata": {}}
@@ -477,6 +483,14 @@ go on where the stream ended; another server answers, or this one once it
 is back.
 
     {"reason": "SERVER_DRAINING", "domain": "checkout",
+     "metadata": {}}
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 28
+"""RESOURCE_EXHAUSTED. This caller makes more calls, a second or at a time,
+than one caller may. Nothing was started, and others are served. Wait for
+`google.rpc.RetryInfo`, then send the same request again, and fewer.
+
+    {"reason": "RATE_LIMITED", "domain": "checkout",
      "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

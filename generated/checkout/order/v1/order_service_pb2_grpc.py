@@ -44,11 +44,12 @@ class OrderServiceStub:
     characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
     values together: more is refused with VALIDATION_FAILED, four times as much
     by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
-    not come 5 seconds after its headers, or while many callers keep a server
-    waiting so, is cut off with CANCELLED. A connection carries at most 200
-    calls at a time; a client keeps further ones to itself. A server serves a
-    number of calls at a time and refuses one more at once with OVERLOADED, and
-    so it does with what goes beyond what one caller may ask for.
+    not come 5 seconds after its headers, or 2 seconds while many callers keep a
+    server waiting so, is cut off with CANCELLED, and has changed nothing. A
+    connection carries at most 200 calls at a time; a client keeps further ones
+    to itself. A server serves a number of calls at a time and refuses one more
+    at once with OVERLOADED; what goes beyond what one caller may ask for it
+    refuses with RATE_LIMITED.
     """
 
     def __init__(self, channel):
@@ -133,11 +134,12 @@ class OrderServiceServicer:
     characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
     values together: more is refused with VALIDATION_FAILED, four times as much
     by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
-    not come 5 seconds after its headers, or while many callers keep a server
-    waiting so, is cut off with CANCELLED. A connection carries at most 200
-    calls at a time; a client keeps further ones to itself. A server serves a
-    number of calls at a time and refuses one more at once with OVERLOADED, and
-    so it does with what goes beyond what one caller may ask for.
+    not come 5 seconds after its headers, or 2 seconds while many callers keep a
+    server waiting so, is cut off with CANCELLED, and has changed nothing. A
+    connection carries at most 200 calls at a time; a client keeps further ones
+    to itself. A server serves a number of calls at a time and refuses one more
+    at once with OVERLOADED; what goes beyond what one caller may ask for it
+    refuses with RATE_LIMITED.
     """
 
     def CreateOrder(self, request, context):
@@ -376,11 +378,12 @@ class OrderService:
     characters. A request is at most 64 kB, its metadata at most 8 kB, keys and
     values together: more is refused with VALIDATION_FAILED, four times as much
     by the transport, with RESOURCE_EXHAUSTED and no reason. A request that has
-    not come 5 seconds after its headers, or while many callers keep a server
-    waiting so, is cut off with CANCELLED. A connection carries at most 200
-    calls at a time; a client keeps further ones to itself. A server serves a
-    number of calls at a time and refuses one more at once with OVERLOADED, and
-    so it does with what goes beyond what one caller may ask for.
+    not come 5 seconds after its headers, or 2 seconds while many callers keep a
+    server waiting so, is cut off with CANCELLED, and has changed nothing. A
+    connection carries at most 200 calls at a time; a client keeps further ones
+    to itself. A server serves a number of calls at a time and refuses one more
+    at once with OVERLOADED; what goes beyond what one caller may ask for it
+    refuses with RATE_LIMITED.
     """
 
     @staticmethod
