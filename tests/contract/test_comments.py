@@ -55,8 +55,8 @@ class TestEveryElement:
             ),
             pytest.param(
                 ORDER_SERVICE,
-                "one caller may ask for.\n",
-                "one caller may ask for.\n\n",
+                "refuses with RATE_LIMITED.\n",
+                "refuses with RATE_LIMITED.\n\n",
                 "Service",
                 id="service",
             ),
