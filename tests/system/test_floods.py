@@ -27,6 +27,7 @@ from tests.client import (
     ORDER_SERVICE_NAME,
     PAYMENT_SERVICE_NAME,
     SHOP,
+    Answer,
     Caller,
 )
 from tests.silent_calls import code_of, silence, silent_calls
@@ -66,9 +67,9 @@ class Busy:
         step = self.checkout.pay if self._service == "orders" else self.checkout.process
         return step(order, "tok_slow")
 
-    def call(self, caller: Caller = BOB) -> None:
+    def call(self, caller: Caller = BOB) -> Answer:
         """Make a call that waits for nobody."""
-        self.client(caller).answer(self.list)
+        return self.client(caller).answer(self.list)
 
     def is_healthy(self) -> bool:
         """Ask the health check."""
