@@ -41,8 +41,8 @@ def upgrade(
     """Bring the database to the newest revision in `package` (like `shop.storage.migrations`).
 
     All of it or nothing, in one transaction. Several processes may do it at once: one does,
-    the others wait and find it done. `secret` is asked for only by a revision that seals what
-    the database holds. Raises SchemaUnknown, StorageUnavailable, SecretUnusable.
+    the others wait and find it done. `secret` is asked for only by a revision that seals the
+    database with it. Raises SchemaUnknown, StorageUnavailable, SecretUnusable.
     """
     config = _config(package)
     config.attributes[_KEY] = secret

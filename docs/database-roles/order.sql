@@ -59,7 +59,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO checkout_order_auditor;
 
 -- Who makes old actors anonymous deletes who they were, and nothing else.
 GRANT SELECT ON
-    order_service_schema_version, order_audit_entries, order_audit_actors
+    instance, order_service_schema_version, order_audit_entries, order_audit_actors
     TO checkout_order_privacy;
 GRANT DELETE ON order_audit_actors TO checkout_order_privacy;
 GRANT INSERT ON order_audit_anonymisations TO checkout_order_privacy;

@@ -57,7 +57,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO checkout_payment_auditor;
 
 -- Who makes old actors anonymous deletes who they were, and nothing else.
 GRANT SELECT ON
-    payment_service_schema_version, payment_audit_entries, payment_audit_actors
+    instance, payment_service_schema_version, payment_audit_entries, payment_audit_actors
     TO checkout_payment_privacy;
 GRANT DELETE ON payment_audit_actors TO checkout_payment_privacy;
 GRANT INSERT ON payment_audit_anonymisations TO checkout_payment_privacy;

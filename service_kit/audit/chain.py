@@ -52,6 +52,10 @@ class ChainKey:
         """Derive the key of a service."""
         return cls(secret.derive(f"{service}-audit"))
 
+    def mark(self, instance: str) -> bytes:
+        """Return what tells, in the database of this id, with which secret it is sealed."""
+        return self._mac("instance", instance.encode())
+
     def beginning(self, subject: str) -> Head:
         """Return the head of a history that has no entry yet."""
         return self.head(subject, 0, b"")

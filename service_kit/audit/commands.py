@@ -2,8 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from service_kit.audit.arguments import add_arguments
 from service_kit.audit.chain import ChainKey
 from service_kit.audit.damage import Damage
 from service_kit.audit.history import Histories
+from service_kit.audit.mark import require_mark
 from service_kit.audit.tables import Trail
 from service_kit.audit.verify import Verification, verify, verify_export
 from service_kit.clock import Clock, SystemClock
@@ -89,8 +90,8 @@ class Audit:
         self, settings: ServiceSettings, options: argparse.Namespace, secret: SecretKey
     ) -> int:
         subject = getattr(options, self.noun)
-        with closing(_opened(settings, read_only=True)) as database:
-            key = ChainKey.of(self.trail.service, secret)
+        key = ChainKey.of(self.trail.service, secret)
+        with self._opened(settings, key, read_only=True) as database:
             found = verify(database, self.trail, key, subject=subject)
             if options.heads:
                 try:
@@ -114,12 +115,13 @@ class Audit:
             )
 
     def _heads(self, settings: ServiceSettings, secret: SecretKey) -> int:
-        with closing(_opened(settings, read_only=True)) as database:
+        key = ChainKey.of(self.trail.service, secret)
+        with self._opened(settings, key, read_only=True) as database:
             heads.write(
                 sys.stdout,
                 Histories(database, self.trail),
                 service=self.trail.service,
-                key=ChainKey.of(self.trail.service, secret),
+                key=key,
                 line_key=ChainKey.of(file.EXPORT, secret),
                 at=self.clock.now(),
             )
@@ -153,8 +155,8 @@ class Audit:
                 f"nothing was made anonymous: entries keep who acted until {latest:%Y-%m-%d}"
                 f" ({variable}={settings.audit_retention_years})"
             )
-        with closing(_opened(settings)) as database:
-            key = ChainKey.of(self.trail.service, secret)
+        key = ChainKey.of(self.trail.service, secret)
+        with self._opened(settings, key) as database:
             forgotten = anonymise(database, self.trail, key, before=before, now=now)
             self.forget(database, before)
         sys.stdout.write(
@@ -162,6 +164,15 @@ class Audit:
             f" {before:%Y-%m-%d}\n"
         )
         return 0
+
+    @contextmanager
+    def _opened(
+        self, settings: ServiceSettings, key: ChainKey, *, read_only: bool = False
+    ) -> Iterator[Database]:
+        url = settings.effective_database_url()
+        with closing(Database(url, pool_size=1, read_only=read_only)) as database:
+            require_mark(database, key, service=self.trail.service)
+            yield database
 
 
 def retained_since(years: int, now: datetime) -> datetime:
@@ -191,10 +202,6 @@ def _told(found: Sequence[Verification], *, as_json: bool) -> int:
         lines = [each.json()] if as_json else each.lines()
         sys.stdout.writelines(f"{line}\n" for line in lines)
     return 0 if all(each.is_sound for each in found) else 1
-
-
-def _opened(settings: ServiceSettings, *, read_only: bool = False) -> Database:
-    return Database(settings.effective_database_url(), pool_size=1, read_only=read_only)
 
 
 def _failed(message: str) -> int:

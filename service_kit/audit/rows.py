@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 from service_kit.audit.chain import ChainKey
 from service_kit.audit.file import Part
 from service_kit.audit.history import Histories
+from service_kit.audit.mark import require_mark
 from service_kit.audit.tables import Trail
 from service_kit.database import Database, UtcDateTime
 
@@ -46,7 +47,11 @@ class Rows:
 def read_part(
     database: Database, trail: Trail, key: ChainKey, subject: str, rows: Sequence[Rows]
 ) -> Part | None:
-    """Read all that a service knows of a subject, at one moment. None: it does not know it."""
+    """Read all that a service knows of a subject, at one moment. None: it does not know it.
+
+    Raises SecretUnusable if the key is not the one that the database is sealed with.
+    """
+    require_mark(database, key, service=trail.service)
     histories = Histories(database, trail)
     anonymised_before, _ = histories.anonymised_before(key)
 

@@ -128,14 +128,47 @@ class TestVerify:
         assert (told.code, told.err) == (1, "there is no order ord_unknown\n")
 
     @pytest.mark.requirement("FR-337")
-    def test_finds_everything_damaged_with_another_secret(
+    @pytest.mark.parametrize(
+        "arguments",
+        ["audit verify", "audit heads", "audit export {id}", "audit anonymise", "serve"],
+    )
+    @pytest.mark.parametrize("number", [0, 1], ids=["orders", "payments"])
+    def test_refuses_another_secret_like_all_that_need_it(
+        self,
+        checkout: Checkout,
+        run: Command,
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+        arguments: str,
+    ) -> None:
+        order = with_four_entries(checkout)
+        monkeypatch.setenv("CHECKOUT_SECRET_KEY", SECRET[::-1])
+        told = run(PROGRAMS[number], *arguments.format(id=order.id).split())
+        assert told.code == 1
+        assert told.err.startswith("CHECKOUT_SECRET_KEY (or its file) is not the secret that the ")
+        assert f"{TRAILS[number].service}'s database is sealed with" in told.err
+        monkeypatch.setenv("CHECKOUT_SECRET_KEY", SECRET)
+        assert run(PROGRAMS[number], "audit", "verify").code == 0
+
+    @pytest.mark.requirement("FR-337")
+    def test_refuses_to_end_a_payment_with_another_secret(
         self, checkout: Checkout, run: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with_four_entries(checkout)
+        payment = checkout.paid().payment_transaction_id
         monkeypatch.setenv("CHECKOUT_SECRET_KEY", SECRET[::-1])
+        told = run(PAYMENTS, "settle", payment, "--failed")
+        assert (told.code, told.err.count("CHECKOUT_SECRET_KEY")) == (1, 1)
+
+    @pytest.mark.requirement("FR-337")
+    @pytest.mark.parametrize(
+        "change", ["UPDATE instance SET audit_mark = :mark", "DELETE FROM instance"]
+    )
+    def test_refuses_a_database_that_does_not_say_which_secret_it_is(
+        self, checkout: Checkout, run: Command, change: str
+    ) -> None:
+        Books(checkout).orders(change, **({"mark": bytes(32)} if ":mark" in change else {}))
         told = run(ORDERS, "audit", "verify")
-        assert told.code == 1
-        assert "entry 1 was changed" in told.out
+        assert (told.code, told.err.count("CHECKOUT_SECRET_KEY")) == (1, 1)
 
     @pytest.mark.requirement("FR-337")
     def test_makes_no_secret(

@@ -17,6 +17,7 @@ from order_service.storage.store import SqlStore as OrderStore
 from payment_service.storage.store import SqlStore as PaymentStore
 from service_kit.audit.chain import ChainKey
 from service_kit.audit.history import Histories
+from service_kit.audit.mark import require_mark
 from service_kit.audit.tables import Trail
 from service_kit.audit.verify import verify
 from service_kit.database import Database, UtcDateTime
@@ -222,9 +223,22 @@ class TestAMigratedHistory:
         key = ChainKey.of(old.service.trail.service, SECRET_KEY)
         assert verify(old.database, old.service.trail, key).entries == 2
 
-    def test_needs_none_if_there_is_nothing_to_seal(self, old: Old) -> None:
-        upgrade(old.url, old.service.package)
-        assert not pending(old.url, old.service.package)
+    def test_needs_it_even_if_there_is_nothing_to_seal(self, old: Old) -> None:
+        """What is written later must be sealed with the same one."""
+        with pytest.raises(SecretUnusable, match="no secret"):
+            upgrade(old.url, old.service.package)
+        assert pending(old.url, old.service.package)
+
+    def test_is_of_one_secret_from_then_on(self, old: Old) -> None:
+        service = old.service.trail.service
+        old.chain()
+        require_mark(old.database, ChainKey.of(service, SECRET_KEY), service=service)
+        for other in (
+            ChainKey.of(service, SecretKey(SECRET[::-1].encode())),
+            ChainKey.of("another-service", SECRET_KEY),
+        ):
+            with pytest.raises(SecretUnusable, match=f"CHECKOUT_SECRET_KEY.* the {service}"):
+                require_mark(old.database, other, service=service)
 
     def test_is_closed_to_the_version_before(self, old: Old) -> None:
         """A process of it that still runs can write no entry that would break the chain."""
