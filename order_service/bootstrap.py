@@ -202,7 +202,7 @@ def needs_human(settings: Settings) -> Iterator[NeedsHuman]:
 
     Raises SecretUnusable.
     """
-    chain_key = _chain_key(load_secret(settings))
+    chain_key = _chain_key(load_secret(settings, make=False))
     with closing(Database(settings.effective_database_url(), pool_size=1)) as database:
         yield NeedsHuman(store=SqlStore(database, chain_key=chain_key), clock=SystemClock())
 

@@ -168,7 +168,7 @@ def build(
 def needs_human(settings: Settings, *, clock: Clock | None = None) -> Iterator[NeedsHuman]:
     """Open what lists the payments and refunds that wait for a person. Raises SecretUnusable."""
     clock = clock or SystemClock()
-    with _store(settings, load_secret(settings)) as store:
+    with _store(settings, load_secret(settings, make=False)) as store:
         yield NeedsHuman(store=store, clock=clock, key_age_max=_key_age_max(settings))
 
 
@@ -176,7 +176,7 @@ def needs_human(settings: Settings, *, clock: Clock | None = None) -> Iterator[N
 def settle_by_hand(settings: Settings, *, clock: Clock | None = None) -> Iterator[SettleByHand]:
     """Open what ends them on a person's word. Raises SecretUnusable."""
     clock = clock or SystemClock()
-    secret = load_secret(settings)
+    secret = load_secret(settings, make=False)
     codec = _codec(secret)
     with (
         _store(settings, secret) as store,

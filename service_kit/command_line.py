@@ -105,7 +105,9 @@ class Program(Generic[S]):
         if not settings.database_url:
             private_folder(settings.data_dir)
         url = settings.effective_database_url()
-        upgrade(url, self.migrations, secret=lambda: load_secret(settings))
+        # One that is made here stays here, and what others share would be sealed with it for good.
+        make = not settings.database_url
+        upgrade(url, self.migrations, secret=lambda: load_secret(settings, make=make))
         return 0
 
     def _run(self, command: Command[S], settings: S, options: argparse.Namespace) -> int:

@@ -282,6 +282,16 @@ class TestADatabaseThatWasGiven:
         assert not pending(given_database, MIGRATIONS)
         assert toys.run("serve") == 0
 
+    def test_is_never_sealed_with_a_secret_just_made(
+        self, toys: Toys, sqlite_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever shares the database has another one, or none."""
+        monkeypatch.setenv("TOY_SERVICE_DATABASE_URL", sqlite_url)
+
+        assert toys.run("migrate") == 1
+        assert pending(sqlite_url, MIGRATIONS)
+        assert not data_dir.exists()
+
     def test_of_a_newer_version_is_left_alone(
         self, toys: Toys, given_database: str, stderr: Lines
     ) -> None:
