@@ -153,6 +153,8 @@ def _sqlite(url: str) -> sa.Engine:
         connection.isolation_level = None
         # nosemgrep: sql-from-strings - a number of ours; a pragma takes no bound value
         connection.execute(f"PRAGMA busy_timeout = {_LOCK_SECONDS * 1000}")
+        # What a revision moves elsewhere is gone from where it was.
+        connection.execute("PRAGMA secure_delete = ON")
         # Switching is not covered by the busy timeout; in here nobody else does it.
         connection.execute("PRAGMA journal_mode = WAL")
 

@@ -146,7 +146,12 @@ class _Histories:
             self._connection.execute(
                 sa.update(self._entries)
                 .where(self._entries.c.sequence == sa.bindparam("number"))
-                .values({name: sa.bindparam(f"new_{name}") for name in self._chained}),
+                .values(
+                    # What a dropped column held is kept in PostgreSQL's rows as they are.
+                    actor_id="",
+                    on_behalf_of="",
+                    **{name: sa.bindparam(f"new_{name}") for name in self._chained},
+                ),
                 [
                     {"number": number, **{f"new_{n}": sealed.entry[n] for n in self._chained}}
                     for number, sealed in links
