@@ -125,7 +125,7 @@ def read_sealed(lines: Iterable[str], key: ChainKey) -> Iterator[Line]:
         if is_over:
             raise FileDamaged(line=number, problem="it was added behind the end")
         try:
-            line = json.loads(text)
+            line = json.loads(text, object_pairs_hook=_once_each)
             told = bytes.fromhex(line.pop("seal"))
         except (ValueError, TypeError, KeyError, AttributeError):
             raise FileDamaged(line=number, problem="it is no sealed line") from None
@@ -137,6 +137,13 @@ def read_sealed(lines: Iterable[str], key: ChainKey) -> Iterator[Line]:
         yield line
     if not is_over:
         raise FileDamaged(line=number + 1, problem="it is missing, the file was cut")
+
+
+def _once_each(members: list[tuple[str, Any]]) -> Line:
+    # Who reads the line may see the first of two, and the seal would cover the second.
+    if len(dict(members)) < len(members):
+        raise ValueError("a member is there twice")
+    return dict(members)
 
 
 def _parts(subject: str, lines: Sequence[Line]) -> list[Part]:

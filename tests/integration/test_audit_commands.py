@@ -307,6 +307,20 @@ class TestExport:
             assert told.code == 1
             assert f"line {place + 1}: it " in told.err
 
+    @pytest.mark.parametrize("place", ["line", "facts"])
+    def test_tells_nothing_twice(self, exported: Exported, run: Command, place: str) -> None:
+        """A reader that takes the first of two would be told what nobody has sealed."""
+        number, line = next((n, x) for n, x in enumerate(exported.lines) if '"facts": {' in x)
+        added = {
+            "line": line.replace("{", '{"actor": {"id": "mallory"}, ', 1),
+            "facts": line.replace('"facts": {', '"facts": {"outcome": "applied", ', 1),
+        }[place]
+        lines = [*exported.lines]
+        lines[number] = added
+        told = run(ORDERS, "audit", "verify", "--file", exported.written(lines))
+        assert told.code == 1
+        assert f"line {number + 1}: it is no sealed line" in told.err
+
     def test_of_another_secret_is_refused(
         self, exported: Exported, run: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
