@@ -65,7 +65,7 @@ def _lines(histories: Histories, service: str, key: ChainKey, at: datetime) -> I
     moment = at.isoformat(timespec="microseconds")
     yield {"is": KIND, "format": FORMAT, "service": service, "at": moment}
     for page in histories.pages():
-        for history in page:
+        for history in page.histories:
             if history.head:
                 shown = key.shown(history.head)
                 yield {

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from service_kit.audit import file
 from service_kit.audit.chain import ChainKey
 from service_kit.audit.damage import Damage, first_damage
-from service_kit.audit.history import BATCH, Histories, History
+from service_kit.audit.history import BATCH, Histories, Page, anonymised_before
 from service_kit.audit.tables import Trail
 from service_kit.database import Database
 from service_kit.secrets import SecretKey
@@ -50,17 +50,18 @@ def verify(
 ) -> Verification:
     """Verify every history of a trail, or one. Raises StorageUnavailable."""
     histories = Histories(database, trail)
-    anonymised_before, forged = histories.anonymised_before(key)
-    found = Verification(trail.service, forged_notes=forged)
-    pages: Iterable[list[History]] = histories.pages(batch=batch)
+    found = Verification(trail.service)
+    pages: Iterable[Page] = histories.pages(batch=batch)
     if subject:
-        history = histories.of(subject)
-        pages = [[history]] if history.head or history.entries else []
+        pages = [histories.page_of(subject)]
     for page in pages:
-        for history in page:
+        # Of the page's moment: who acted may be forgotten meanwhile, and that is noted first.
+        limit, forged = anonymised_before(page.notes, key)
+        found.forged_notes = max(found.forged_notes, forged)
+        for history in page.histories:
             found.histories += 1
             found.entries += len(history.entries)
-            damage = first_damage(history, key, anonymised_before=anonymised_before)
+            damage = first_damage(history, key, anonymised_before=limit)
             if damage:
                 found.damages.append(damage)
     return found
