@@ -537,6 +537,29 @@ class TestAnonymise:
         old, _ = old_and_new
         assert run(ORDERS, "audit", "export", old.id).code == 0
 
+    @pytest.mark.parametrize("number", [0, 1], ids=["orders", "payments"])
+    def test_is_no_damage_to_who_verifies_meanwhile(
+        self,
+        checkout: Checkout,
+        old_and_new: tuple[order_pb2.Order, order_pb2.Order],
+        run: Command,
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+    ) -> None:
+        trail = audited(checkout, Books(checkout), TRAILS[number])
+        read = trail.database.read_at_one_moment
+
+        def read_later(work: Callable[[Any], Any]) -> Any:
+            monkeypatch.undo()
+            point_to(checkout, monkeypatch)
+            assert run(PROGRAMS[number], "audit", "anonymise").code == 0
+            return read(work)
+
+        monkeypatch.setattr(trail.database, "read_at_one_moment", read_later)
+        found = trail.verify(batch=1)
+        assert (found.is_sound, found.histories) == (True, 2)
+        assert run(PROGRAMS[number], "audit", "anonymise").out.count(" 0 entries ") == 1
+
     def test_goes_up_to_the_day_that_it_is_told(
         self,
         checkout: Checkout,
