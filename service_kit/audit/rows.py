@@ -46,8 +46,8 @@ class Rows:
 
 def read_part(
     database: Database, trail: Trail, key: ChainKey, subject: str, rows: Sequence[Rows]
-) -> Part | None:
-    """Read all that a service knows of a subject, at one moment. None: it does not know it.
+) -> Part:
+    """Read all that a service knows of a subject, at one moment. It may be nothing.
 
     Raises SecretUnusable if the key is not the one that the database is sealed with.
     """
@@ -61,5 +61,4 @@ def read_part(
         limit, _ = anonymised_before(histories.notes(connection), key)
         return Part(trail.service, shown, limit, found)
 
-    part = database.read_at_one_moment(work)
-    return part if part.rows or part.history.entries or part.history.head else None
+    return database.read_at_one_moment(work)

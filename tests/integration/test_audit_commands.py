@@ -28,6 +28,13 @@ pytestmark = pytest.mark.usefixtures("log")
 
 PROGRAMS: Final = (ORDERS, PAYMENTS)
 EIGHT_YEARS: Final = timedelta(days=8 * 366)
+ALL_OF_A_PAYMENT: Final = (
+    "DELETE FROM payment_audit_entries WHERE order_id = :id",
+    "DELETE FROM payment_audit_actors WHERE order_id = :id",
+    "DELETE FROM refunds WHERE order_id = :id",
+    "DELETE FROM payments WHERE order_id = :id",
+    "DELETE FROM payment_orders WHERE order_id = :id",
+)
 
 
 @dataclass(frozen=True)
@@ -351,6 +358,33 @@ class TestExport:
         later = run(ORDERS, "audit", "verify", "--file", exported.written(told.lines))
         assert later.code == 1
         assert named in later.out
+
+    def test_misses_the_history_of_a_payment(
+        self, checkout: Checkout, exported: Exported, run: Command
+    ) -> None:
+        """Nothing is left of it, and the order tells that there was one."""
+        books = Books(checkout)
+        for statement in ALL_OF_A_PAYMENT:
+            books.payments(statement, id=exported.order.id)
+        told = run(ORDERS, "audit", "export", exported.order.id)
+        assert told.code == 1
+        named = f"payment-service: {exported.order.id}: entry 1 was removed"
+        assert named in told.err
+        later = run(ORDERS, "audit", "verify", "--file", exported.written(told.lines))
+        assert later.code == 1
+        assert named in later.out
+
+    def test_misses_no_payment_that_there_never_was(
+        self, checkout: Checkout, run: Command, tmp_path: Path
+    ) -> None:
+        order = checkout.place()
+        told = run(ORDERS, "audit", "export", order.id)
+        assert (told.code, told.err) == (0, "")
+        path = tmp_path / "placed.jsonl"
+        path.write_text(told.out)
+        later = run(ORDERS, "audit", "verify", "--file", str(path))
+        assert later.code == 0
+        assert "payment-service: 0 damaged of 0 histories, 0 entries" in later.lines
 
     def test_of_the_payment_service_tells_its_part(self, exported: Exported, run: Command) -> None:
         told = run(PAYMENTS, "audit", "export", exported.order.id)
