@@ -17,6 +17,7 @@ from order_service.verification.export import PAYMENT_ROWS, PAYMENT_TRAIL
 from payment_service.__main__ import PROGRAM as PAYMENTS
 from payment_service.storage.export import ROWS
 from payment_service.storage.tables import TRAIL
+from service_kit.audit.anonymise import anonymise
 from tests.builders import money
 from tests.checkout import SECRET, Checkout, running_checkout
 from tests.system.checkouts import BOTH, Checkouts
@@ -570,6 +571,36 @@ class TestAnonymise:
         assert (told.code, told.out.splitlines()[-1]) == (0, "0 violations in 2 orders")
         old, _ = old_and_new
         assert run(ORDERS, "audit", "export", old.id).code == 0
+
+    @pytest.mark.parametrize("number", [0, 1], ids=["orders", "payments"])
+    def test_looks_at_so_many_entries_at_a_time(
+        self,
+        checkout: Checkout,
+        old_and_new: tuple[order_pb2.Order, order_pb2.Order],
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+    ) -> None:
+        """However many of them are anonymous already."""
+        monkeypatch.setattr("service_kit.audit.anonymise._PAGE", 3)
+        trail = audited(checkout, Books(checkout), TRAILS[number])
+        now = checkout.clock.now()
+        before = now - EIGHT_YEARS + timedelta(days=1)
+        for again, forgotten in enumerate((4, 0)):
+            looks: list[str] = []
+
+            def look(_c: Any, _cursor: Any, statement: str, *_: Any, seen: Any = looks) -> None:
+                seen += [statement] if statement.startswith("SELECT") else []
+
+            engine = trail.database.engine
+            sa.event.listen(engine, "before_cursor_execute", look)
+            later = now + timedelta(seconds=again)
+            assert (
+                anonymise(trail.database, trail.trail, trail.key, before=before, now=later)
+                == forgotten
+            )
+            sa.event.remove(engine, "before_cursor_execute", look)
+            # Eight entries are three pages, and then there are no more.
+            assert len(looks) == 4
 
     @pytest.mark.parametrize("number", [0, 1], ids=["orders", "payments"])
     def test_is_no_damage_to_who_verifies_meanwhile(

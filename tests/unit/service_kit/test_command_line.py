@@ -19,6 +19,7 @@ from pydantic_settings import SettingsConfigDict
 from deploy.authority import TokenIssuer
 from service_kit.command_line import Command, Program
 from service_kit.database import Database
+from service_kit.errors import ConcurrentUpdate
 from service_kit.logging import get_logger
 from service_kit.migrations import pending
 from service_kit.secrets import load_secret
@@ -410,6 +411,15 @@ class TestACommandOfTheServicesOwn:
 
         assert program_that_counts(toys).run(["count", "--toys", "4"]) == 2
         assert stderr()[-1] == "--toys: are more than there are sweets"
+
+    def test_says_that_others_were_always_first(self, toys: Toys, stderr: Lines) -> None:
+        def lose(_settings: Settings, _options: argparse.Namespace) -> int:
+            raise ConcurrentUpdate(attempts=5)
+
+        toys.run("migrate")
+        program = replace(toys.program, commands=[Command("lose", "lose a race", lose)])
+        assert program.run(["lose"]) == 1
+        assert stderr()[-1] == "lost the race for the same rows 5 times"
 
     def test_wants_a_migrated_database_and_makes_none(
         self, toys: Toys, data_dir: Path, stderr: Lines
