@@ -13,9 +13,8 @@ from service_kit.audit import file, heads
 from service_kit.audit.anonymise import anonymise
 from service_kit.audit.arguments import add_arguments
 from service_kit.audit.chain import ChainKey
-from service_kit.audit.damage import Damage
 from service_kit.audit.history import Histories
-from service_kit.audit.mark import require_mark
+from service_kit.audit.mark import instance_of, require_mark
 from service_kit.audit.tables import Trail
 from service_kit.audit.verify import Verification, verify, verify_export
 from service_kit.clock import Clock, SystemClock
@@ -29,6 +28,10 @@ _NAME: Final = "audit"
 
 class CannotExport(Exception):
     """A source cannot be read; the sentence says which, and why."""
+
+
+class CannotCompare(Exception):
+    """A file of heads is not as it was written, or of something else; the sentence says how."""
 
 
 class Parts(Protocol):
@@ -76,51 +79,64 @@ class Audit:
 
     def _run(self, settings: ServiceSettings, options: argparse.Namespace) -> int:
         secret = load_secret(settings, make=False)
-        if options.what == "export":
-            return self._export(settings, options, secret)
-        if options.what == "anonymise":
-            return self._anonymise(settings, options, secret)
-        if options.what == "heads":
-            return self._heads(settings, secret)
-        if options.file:
-            return _verify_file(options.file, secret, as_json=options.json)
-        return self._verify(settings, options, secret)
+        runs = {
+            "verify": self._verify,
+            "heads": self._heads,
+            "export": self._export,
+            "anonymise": self._anonymise,
+        }
+        try:
+            return runs[options.what](settings, options, secret)
+        except (CannotCompare, CannotExport) as error:
+            return _failed(str(error))
 
     def _verify(
         self, settings: ServiceSettings, options: argparse.Namespace, secret: SecretKey
     ) -> int:
+        if options.file:
+            return _verify_file(options.file, secret, as_json=options.json)
         subject = getattr(options, self.noun)
         key = ChainKey.of(self.trail.service, secret)
         with self._opened(settings, key, read_only=True) as database:
             found = verify(database, self.trail, key, subject=subject)
             if options.heads:
-                try:
-                    found.damages += self._missing(database, options.heads, secret)
-                except (file.FileDamaged, UnicodeDecodeError) as error:
-                    return _failed(f"{options.heads}: {error}")
+                compared = self._compare(database, options.heads, secret)
+                found.heads = compared.heads
+                found.heads_at = compared.at.isoformat(timespec="seconds")
+                found.damages += compared.damages
         if subject and not found.histories:
             return _failed(f"there is no {self.noun} {subject}")
         return _told([found], as_json=options.json)
 
-    def _missing(self, database: Database, path: Path, secret: SecretKey) -> list[Damage]:
-        with path.open(encoding="utf-8") as lines:
-            return list(
-                heads.missing(
+    def _compare(self, database: Database, path: Path, secret: SecretKey) -> heads.Comparison:
+        try:
+            with path.open(encoding="utf-8") as lines:
+                return heads.compare(
                     lines,
-                    Histories(database, self.trail),
-                    service=self.trail.service,
+                    self._source(database),
                     key=ChainKey.of(self.trail.service, secret),
                     line_key=ChainKey.of(file.EXPORT, secret),
                 )
-            )
+        except (file.FileDamaged, UnicodeDecodeError) as error:
+            raise CannotCompare(f"{path}: {error}") from error
 
-    def _heads(self, settings: ServiceSettings, secret: SecretKey) -> int:
+    def _source(self, database: Database) -> heads.Source:
+        return heads.Source(
+            self.trail.service, instance_of(database), Histories(database, self.trail)
+        )
+
+    def _heads(
+        self, settings: ServiceSettings, options: argparse.Namespace, secret: SecretKey
+    ) -> int:
         key = ChainKey.of(self.trail.service, secret)
         with self._opened(settings, key, read_only=True) as database:
+            if options.since:
+                damages = self._compare(database, options.since, secret).damages
+                if damages:
+                    return _failed("\n".join(f"{self.trail.service}: {d}" for d in damages))
             heads.write(
                 sys.stdout,
-                Histories(database, self.trail),
-                service=self.trail.service,
+                self._source(database),
                 key=key,
                 line_key=ChainKey.of(file.EXPORT, secret),
                 at=self.clock.now(),
@@ -130,10 +146,7 @@ class Audit:
     def _export(
         self, settings: ServiceSettings, options: argparse.Namespace, secret: SecretKey
     ) -> int:
-        try:
-            parts = self.parts(settings, options, secret)
-        except CannotExport as error:
-            return _failed(str(error))
+        parts = self.parts(settings, options, secret)
         if not parts:
             return _failed(f"there is no {self.noun} {options.subject}")
         export = file.Export(subject=options.subject, at=self.clock.now(), lines=0, parts=parts)

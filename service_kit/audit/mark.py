@@ -45,6 +45,12 @@ def require_mark_at(url: str, key: ChainKey, *, service: str) -> None:
         require_mark(database, key, service=service)
 
 
+def instance_of(database: Database) -> str:
+    """Return the id that a database was given when it was made."""
+    query = sa.select(_INSTANCE.c.id)
+    return str(database.read(lambda connection: connection.execute(query).scalar_one()))
+
+
 def _is_marked(connection: Connection, key: ChainKey) -> bool:
     row: Row[Any] | None = connection.execute(sa.select(_INSTANCE)).first()
     if row is None or not isinstance(row.audit_mark, bytes):

@@ -23,6 +23,9 @@ class Verification:
     damages: list[Damage] = field(default_factory=list)
     # Notes that persons were made anonymous, which nobody with the key has written.
     forged_notes: int = 0
+    # With where how many of them ended, and at which moment that was.
+    heads: int = 0
+    heads_at: str = ""
 
     @property
     def is_sound(self) -> bool:
@@ -35,6 +38,8 @@ class Verification:
             yield f"{self.service}: {damage}"
         if self.forged_notes:
             yield f"{self.service}: {self.forged_notes} notes of anonymised entries are forged"
+        if self.heads_at:
+            yield f"{self.service}: compared with {self.heads:,} heads of {self.heads_at}"
         yield (
             f"{self.service}: {len(self.damages):,} damaged of {self.histories:,} histories,"
             f" {self.entries:,} entries"

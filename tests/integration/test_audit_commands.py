@@ -436,6 +436,30 @@ class TestHeads:
         checkout.paid()
         told = run(PROGRAMS[number], "audit", "verify", "--heads", path)
         assert (told.code, told.err) == (0, "")
+        service, moment = TRAILS[number].service, json.loads(Path(path).read_text().split("\n")[0])
+        assert told.lines[0].startswith(f"{service}: compared with 1 heads of {moment['at'][:19]}")
+        as_json = json.loads(
+            run(PROGRAMS[number], "audit", "verify", "--heads", path, "--json").out
+        )
+        assert (as_json["heads"], as_json["heads_at"][:19]) == (1, moment["at"][:19])
+        later = run(PROGRAMS[number], "audit", "heads", "--since", path)
+        assert (later.code, later.err, len(later.lines)) == (0, "", 4)
+
+    def test_are_of_one_database(
+        self, checkout: Checkout, run: Command, number: int, tmp_path: Path
+    ) -> None:
+        """A new one in its place, or that of another installation, has nothing to compare."""
+        checkout.paid()
+        path = self.kept(run, number, tmp_path)
+        books = Books(checkout)
+        (books.orders, books.payments)[number]("UPDATE instance SET id = 'db_other'")
+        (books.orders, books.payments)[number](
+            "UPDATE instance SET audit_mark = :mark",
+            mark=audited(checkout, books, TRAILS[number]).key.mark("db_other"),
+        )
+        told = run(PROGRAMS[number], "audit", "verify", "--heads", path)
+        assert told.code == 1
+        assert "line 1: it is of another database, db_" in told.err
 
     def test_find_an_order_that_was_removed_with_all_its_traces(
         self, checkout: Checkout, run: Command, number: int, tmp_path: Path
@@ -449,8 +473,13 @@ class TestHeads:
         assert run(PROGRAMS[number], "audit", "verify").code == 0
         told = run(PROGRAMS[number], "audit", "verify", "--heads", path)
         assert told.code == 1
-        assert f"{order.id}: entry 1 was removed: 4 entries were there at " in told.out
+        named = f"{order.id}: entry 1 was removed: 4 entries were there at "
+        assert named in told.out
         assert left.id not in told.out
+        # And are not forgotten by writing new ones.
+        later = run(PROGRAMS[number], "audit", "heads", "--since", path)
+        assert (later.code, later.out) == (1, "")
+        assert named in later.err
 
     def test_find_a_history_that_was_put_back(
         self, checkout: Checkout, run: Command, number: int, tmp_path: Path
@@ -499,9 +528,10 @@ class TestHeads:
         other = Path(self.kept(run, 1 - number, tmp_path)).read_text()
         for damaged in (lines[:-1], lines[1:], [*lines[:1], *lines[2:]], [], other.splitlines()):
             path.write_text("".join(f"{line}\n" for line in damaged))
-            told = run(PROGRAMS[number], "audit", "verify", "--heads", str(path))
-            assert told.code == 1
-            assert told.err.startswith(f"{path}: line ")
+            for arguments in (["verify", "--heads"], ["heads", "--since"]):
+                told = run(PROGRAMS[number], "audit", *arguments, str(path))
+                assert (told.code, told.out) == (1, "")
+                assert told.err.startswith(f"{path}: line ")
 
 
 @pytest.fixture
