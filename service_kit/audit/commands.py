@@ -206,7 +206,10 @@ def _verify_file(path: Path, secret: SecretKey, *, as_json: bool) -> int:
     found = list(verify_export(export, secret))
     if not as_json:
         at = export.at.isoformat(timespec="seconds")
-        sys.stdout.write(f"{export.subject}, exported at {at}, {export.lines} lines\n")
+        sys.stdout.write(
+            f"{export.subject}, exported at {at}, {export.lines} lines; rows of other"
+            " tables are as they were then, the chain does not prove them\n"
+        )
     return _told(found, as_json=as_json)
 
 

@@ -274,6 +274,7 @@ class TestExport:
         told = run(program, "audit", "verify", "--file", path)
         assert (told.code, told.err) == (0, "")
         assert told.lines[0].startswith(f"{exported.order.id}, exported at ")
+        assert told.lines[0].endswith("the chain does not prove them")
         assert told.lines[1:] == [
             "order-service: 0 damaged of 1 histories, 4 entries",
             "payment-service: 0 damaged of 1 histories, 4 entries",
