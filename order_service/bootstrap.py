@@ -38,6 +38,7 @@ from order_service.storage.store import SqlStore
 from order_service.storage.tables import TRAIL, order_audit_entries
 from service_kit.allowances import allowances
 from service_kit.audit.chain import ChainKey
+from service_kit.audit.mark import require_mark_at
 from service_kit.audit_head import AuditHead
 from service_kit.clock import Clock, SystemClock
 from service_kit.contract.method_contracts import method_contracts
@@ -78,8 +79,9 @@ def build(
     contracts = method_contracts(SERVICE)
     known_callers, credentials = callers(settings, clock), server_credentials(settings)
     secret = load_secret(settings)
-    database = Database(settings.effective_database_url(), pool_size=settings.database_pool_size)
     chain_key = _chain_key(secret)
+    require_mark_at(settings.effective_database_url(), chain_key, service=TRAIL.service)
+    database = Database(settings.effective_database_url(), pool_size=settings.database_pool_size)
     store = SqlStore(
         database,
         chain_key=chain_key,
@@ -200,7 +202,7 @@ def needs_human(settings: Settings) -> Iterator[NeedsHuman]:
 
     Raises SecretUnusable.
     """
-    chain_key = _chain_key(load_secret(settings))
+    chain_key = _chain_key(load_secret(settings, make=False))
     with closing(Database(settings.effective_database_url(), pool_size=1)) as database:
         yield NeedsHuman(store=SqlStore(database, chain_key=chain_key), clock=SystemClock())
 

@@ -30,6 +30,7 @@ from payment_service.storage.store import SqlStore
 from payment_service.storage.tables import TRAIL
 from service_kit.allowances import allowances
 from service_kit.audit.chain import ChainKey
+from service_kit.audit.mark import require_mark, require_mark_at
 from service_kit.clock import Clock, SystemClock
 from service_kit.contract.method_contracts import method_contracts
 from service_kit.credentials.configured import callers, server_credentials
@@ -61,8 +62,9 @@ def build(
     contracts = method_contracts(SERVICE)
     known_callers, credentials = callers(settings, clock), server_credentials(settings)
     secret = load_secret(settings)
-    database = Database(settings.effective_database_url(), pool_size=settings.database_pool_size)
     chain_key = _chain_key(secret)
+    require_mark_at(settings.effective_database_url(), chain_key, service=TRAIL.service)
+    database = Database(settings.effective_database_url(), pool_size=settings.database_pool_size)
     store = SqlStore(database, chain_key=chain_key)
     memory = reply_memory(
         settings,
@@ -166,7 +168,7 @@ def build(
 def needs_human(settings: Settings, *, clock: Clock | None = None) -> Iterator[NeedsHuman]:
     """Open what lists the payments and refunds that wait for a person. Raises SecretUnusable."""
     clock = clock or SystemClock()
-    with _store(settings, load_secret(settings)) as store:
+    with _store(settings, load_secret(settings, make=False)) as store:
         yield NeedsHuman(store=store, clock=clock, key_age_max=_key_age_max(settings))
 
 
@@ -174,7 +176,7 @@ def needs_human(settings: Settings, *, clock: Clock | None = None) -> Iterator[N
 def settle_by_hand(settings: Settings, *, clock: Clock | None = None) -> Iterator[SettleByHand]:
     """Open what ends them on a person's word. Raises SecretUnusable."""
     clock = clock or SystemClock()
-    secret = load_secret(settings)
+    secret = load_secret(settings, make=False)
     codec = _codec(secret)
     with (
         _store(settings, secret) as store,
@@ -193,7 +195,9 @@ def settle_by_hand(settings: Settings, *, clock: Clock | None = None) -> Iterato
 @contextmanager
 def _store(settings: Settings, secret: SecretKey) -> Iterator[SqlStore]:
     with closing(Database(settings.effective_database_url(), pool_size=1)) as database:
-        yield SqlStore(database, chain_key=_chain_key(secret))
+        chain_key = _chain_key(secret)
+        require_mark(database, chain_key, service=TRAIL.service)
+        yield SqlStore(database, chain_key=chain_key)
 
 
 def _chain_key(secret: SecretKey) -> ChainKey:

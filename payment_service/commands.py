@@ -141,7 +141,7 @@ def _payments_of_an_order(
     with closing(Database(url, pool_size=1, read_only=True)) as database:
         key = ChainKey.of(TRAIL.service, secret)
         part = read_part(database, TRAIL, key, options.subject, ROWS)
-    return [part] if part else []
+    return [] if part.is_empty else [part]
 
 
 AUDIT: Final = Audit(trail=TRAIL, noun="order", parts=_payments_of_an_order)

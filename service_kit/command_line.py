@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service_kit import logging
 from service_kit.credentials.files import FileUnusable
-from service_kit.errors import StorageUnavailable
+from service_kit.errors import ConcurrentUpdate, StorageUnavailable
 from service_kit.migrations import SchemaUnknown, pending, upgrade
 from service_kit.secrets import SecretUnusable, load_secret, private_folder
 from service_kit.server import CannotListen, Server, run_until_signal
@@ -81,7 +81,13 @@ class Program(Generic[S]):
             return {"serve": self._serve, "migrate": self._migrate}[options.command](settings)
         except SettingsError as error:
             return _failed(f"wrong settings:\n{error}", code=2)
-        except (CannotListen, FileUnusable, SchemaUnknown, SecretUnusable) as error:
+        except (
+            CannotListen,
+            ConcurrentUpdate,
+            FileUnusable,
+            SchemaUnknown,
+            SecretUnusable,
+        ) as error:
             return _failed(str(error))
         except (StorageUnavailable, OperationalError):
             variable = self.settings.variable("database_url")
@@ -105,7 +111,9 @@ class Program(Generic[S]):
         if not settings.database_url:
             private_folder(settings.data_dir)
         url = settings.effective_database_url()
-        upgrade(url, self.migrations, secret=lambda: load_secret(settings))
+        # One that is made here stays here, and what others share would be sealed with it for good.
+        make = not settings.database_url
+        upgrade(url, self.migrations, secret=lambda: load_secret(settings, make=make))
         return 0
 
     def _run(self, command: Command[S], settings: S, options: argparse.Namespace) -> int:

@@ -41,8 +41,8 @@ def upgrade(
     """Bring the database to the newest revision in `package` (like `shop.storage.migrations`).
 
     All of it or nothing, in one transaction. Several processes may do it at once: one does,
-    the others wait and find it done. `secret` is asked for only by a revision that seals what
-    the database holds. Raises SchemaUnknown, StorageUnavailable, SecretUnusable.
+    the others wait and find it done. `secret` is asked for only by a revision that seals the
+    database with it. Raises SchemaUnknown, StorageUnavailable, SecretUnusable.
     """
     config = _config(package)
     config.attributes[_KEY] = secret
@@ -153,6 +153,8 @@ def _sqlite(url: str) -> sa.Engine:
         connection.isolation_level = None
         # nosemgrep: sql-from-strings - a number of ours; a pragma takes no bound value
         connection.execute(f"PRAGMA busy_timeout = {_LOCK_SECONDS * 1000}")
+        # What a revision moves elsewhere is gone from where it was.
+        connection.execute("PRAGMA secure_delete = ON")
         # Switching is not covered by the busy timeout; in here nobody else does it.
         connection.execute("PRAGMA journal_mode = WAL")
 

@@ -17,7 +17,7 @@ _KEY_BYTES: Final = hashlib.sha256().digest_size
 
 
 class SecretUnusable(Exception):
-    """The secret cannot be read or is too short. The sentence never holds any of it."""
+    """The secret cannot be read, is too short, or another one. The sentence holds none of it."""
 
 
 class SecretKey:

@@ -17,6 +17,7 @@ from checkout.payment.v1 import payment_audit_pb2, payment_pb2
 from order_service.application.watch_order_events import HEARTBEAT_SECONDS
 from service_kit.database import Database
 from service_kit.migrations import upgrade
+from service_kit.secrets import SecretKey
 from tests.builders import new_order_items
 from tests.client import (
     ALICE,
@@ -236,12 +237,16 @@ def running_checkout(
 
 def migrate_orders(url: str) -> None:
     """Bring an order database to its schema."""
-    upgrade(url, order_service.bootstrap.MIGRATIONS)
+    upgrade(url, order_service.bootstrap.MIGRATIONS, secret=_secret)
 
 
 def migrate_payments(url: str) -> None:
     """Bring a payment database to its schema."""
-    upgrade(url, payment_service.bootstrap.MIGRATIONS)
+    upgrade(url, payment_service.bootstrap.MIGRATIONS, secret=_secret)
+
+
+def _secret() -> SecretKey:
+    return SecretKey(SECRET.encode())
 
 
 def _own(settings: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 -- Roles of the order database on PostgreSQL: who may do what, and nobody more than that.
 --
--- Run it as a superuser, in the order database, after `python -m order_service migrate`; again after
--- every migration that added a table. It may be run at any time. Passwords are yours to set:
+-- Run it as a superuser, in the order database, after `python -m order_service migrate`; again
+-- after every migration that added a table. One transaction, which locks every table exclusively
+-- until it ends; with psql, --set ON_ERROR_STOP=1. Passwords are yours to set:
 -- ALTER ROLE checkout_order_service PASSWORD '…'. docs/audit.md says what each role is for.
+
+BEGIN;
 
 DO $$
 DECLARE
@@ -59,9 +62,11 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO checkout_order_auditor;
 
 -- Who makes old actors anonymous deletes who they were, and nothing else.
 GRANT SELECT ON
-    order_service_schema_version, order_audit_entries, order_audit_actors
+    instance, order_service_schema_version, order_audit_entries, order_audit_actors
     TO checkout_order_privacy;
 GRANT DELETE ON order_audit_actors TO checkout_order_privacy;
 GRANT INSERT ON order_audit_anonymisations TO checkout_order_privacy;
 GRANT SELECT (id, ended_at, caller) ON payment_operations TO checkout_order_privacy;
 GRANT UPDATE (caller, on_behalf_of) ON payment_operations TO checkout_order_privacy;
+
+COMMIT;

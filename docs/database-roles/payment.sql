@@ -1,8 +1,11 @@
 -- Roles of the payment database on PostgreSQL: who may do what, and nobody more than that.
 --
 -- Run it as a superuser, in the payment database, after `python -m payment_service migrate`; again
--- after every migration that added a table. It may be run at any time. Passwords are yours to set:
+-- after every migration that added a table. One transaction, which locks every table exclusively
+-- until it ends; with psql, --set ON_ERROR_STOP=1. Passwords are yours to set:
 -- ALTER ROLE checkout_payment_service PASSWORD '…'. docs/audit.md says what each role is for.
+
+BEGIN;
 
 DO $$
 DECLARE
@@ -57,7 +60,9 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO checkout_payment_auditor;
 
 -- Who makes old actors anonymous deletes who they were, and nothing else.
 GRANT SELECT ON
-    payment_service_schema_version, payment_audit_entries, payment_audit_actors
+    instance, payment_service_schema_version, payment_audit_entries, payment_audit_actors
     TO checkout_payment_privacy;
 GRANT DELETE ON payment_audit_actors TO checkout_payment_privacy;
 GRANT INSERT ON payment_audit_anonymisations TO checkout_payment_privacy;
+
+COMMIT;

@@ -165,21 +165,27 @@ def forget_callers(database: Database, ended_before: datetime) -> None:
         .values(caller="", on_behalf_of="")
     )
 
-    def forget_some(connection: Connection, last: str) -> Sequence[str]:
+    def forget_some(connection: Connection, last: str) -> str:
+        # A page is of operations, whether they end here or not: no statement has more to look at.
         query = (
-            sa.select(columns.id)
-            .where(columns.id > last, columns.ended_at < ended_before, columns.caller != "")
+            sa.select(columns.id, columns.ended_at, columns.caller)
+            .where(columns.id > last)
             .order_by(columns.id)
             .limit(_PAGE)
         )
-        ids = connection.execute(query).scalars().all()
-        if ids:
-            connection.execute(forget, [{"operation": operation_id} for operation_id in ids])
-        return ids
+        page = connection.execute(query).all()
+        old = [
+            {"operation": row.id}
+            for row in page
+            if row.caller and row.ended_at and row.ended_at < ended_before
+        ]
+        if old:
+            connection.execute(forget, old)
+        return page[-1].id if page else ""
 
     last = ""
-    while ids := database.transact(partial(forget_some, last=last)):
-        last = ids[-1]
+    while last := database.transact(partial(forget_some, last=last)):
+        pass
 
 
 # Written out: PostgreSQL does not use a partial index for a value that it is told later.

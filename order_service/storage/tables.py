@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from order_service.domain.payment_operation import OperationKind, OperationStatus
 from order_service.domain.state_machine import OrderStatus
+from service_kit.audit.mark import mark_column
 from service_kit.audit.tables import (
     Trail,
     actors_table,
@@ -32,7 +33,9 @@ def _one_of(column: str, values: list[str]) -> str:
 
 
 # One row with a random id: what a reply memory shared by several databases tells them apart by.
-instance: Final = sa.Table("instance", metadata, sa.Column("id", sa.String(64), primary_key=True))
+instance: Final = sa.Table(
+    "instance", metadata, sa.Column("id", sa.String(64), primary_key=True), mark_column()
+)
 
 idempotency_keys: Final = idempotency_keys_table(metadata)
 

@@ -1,6 +1,7 @@
 """All that is known of an order, from both services, for an export of its history."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from order_service.verification.command import opened
@@ -128,9 +129,9 @@ def read_parts(
     order_database_url: str,
     payment_database_url: str,
 ) -> Sequence[Part]:
-    """Read what each service knows of an order; nothing of one that it does not know.
+    """Read what each service knows of an order; no part at all if neither knows it.
 
-    Raises CannotVerify.
+    The payment service need not know one that was never paid. Raises CannotVerify.
     """
     sources = (
         ("order", order_database_url, ORDER_TABLES, order_trail, _ORDER_ROWS),
@@ -141,4 +142,14 @@ def read_parts(
         with opened(service, url, tables) as database:
             key = ChainKey.of(trail.service, secret)
             parts.append(read_part(database, trail, key, order_id, rows))
-    return [part for part in parts if part is not None]
+    if all(part.is_empty for part in parts):
+        return []
+    ours, theirs = parts
+    return [ours, replace(theirs, is_expected=any(map(_tells_of_a_payment, ours.rows)))]
+
+
+def _tells_of_a_payment(told: tuple[str, Mapping[str, object]]) -> bool:
+    what, row = told
+    if what == "order":
+        return bool(row["payment_id"])
+    return what == "operation" and (row["kind"], row["status"]) == ("charge", "succeeded")

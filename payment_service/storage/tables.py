@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from payment_service.domain.audit import Outcome
 from payment_service.domain.payment import VoidReason
 from payment_service.domain.state_machine import PaymentStatus, RefundStatus
+from service_kit.audit.mark import mark_column
 from service_kit.audit.tables import (
     Trail,
     actors_table,
@@ -34,7 +35,9 @@ def _one_of(column: str, values: Iterable[Enum]) -> str:
 
 
 # One row with a random id: what a reply memory shared by several databases tells them apart by.
-instance: Final = sa.Table("instance", metadata, sa.Column("id", sa.String(64), primary_key=True))
+instance: Final = sa.Table(
+    "instance", metadata, sa.Column("id", sa.String(64), primary_key=True), mark_column()
+)
 
 # The row that every change to an order's payments locks first. It is made by whoever comes
 # first: a lock on rows that do not exist yet would lock nothing.

@@ -1,11 +1,12 @@
 """Forgetting who acted, in entries that are old enough. No entry is touched."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
 from service_kit.audit.chain import ChainKey
 from service_kit.audit.tables import Trail
@@ -31,46 +32,51 @@ def anonymise(
     note = {"at": now, "acted_before": before, "seal": key.anonymisation(before, now)}
     database.transact(lambda connection: connection.execute(sa.insert(notes), note))
     pages = _Pages(trail)
-    forgotten = last = 0
+    forgotten, last = 0, 0
     while page := database.transact(partial(pages.forget, last=last, before=before)):
-        forgotten += sum(row.at < before for row in page)
-        last = page[-1].sequence
+        forgotten += page.forgotten
+        last = page.last
     return forgotten
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Entries up to a sequence, and how many of them said who acted and do no more."""
+
+    last: int
+    forgotten: int
 
 
 class _Pages:
     def __init__(self, trail: Trail) -> None:
-        place = (trail.subject, "position")
-        entries = sa.table(
+        subject = trail.subject
+        self._entries = sa.table(
             f"{trail.prefix}_entries",
             sa.column("sequence", sa.Integer),
             sa.column("at", UtcDateTime),
-            *map(sa.column, place),
+            *map(sa.column, (subject, "position")),
         )
-        actors = sa.table(f"{trail.prefix}_actors", *map(sa.column, place))
-        subject = trail.subject
-        same_place = sa.and_(
-            actors.c[subject] == entries.c[subject], actors.c.position == entries.c.position
-        )
-        self._sequence = entries.c.sequence
-        self._query = sa.select(entries).join_from(entries, actors, same_place)
+        actors = sa.table(f"{trail.prefix}_actors", *map(sa.column, (subject, "position")))
         self._delete = sa.delete(actors).where(
             actors.c[subject] == sa.bindparam("name"), actors.c.position == sa.bindparam("place")
         )
         self._subject = subject
 
-    def forget(self, connection: Connection, last: int, before: datetime) -> list[Row[Any]]:
-        """Look at the next entries that say who acted, and have those that are old say it no more.
+    def forget(self, connection: Connection, last: int, before: datetime) -> _Page | None:
+        """Have the next entries that are old say no more who acted. None: there are no more.
 
-        Returns all of them.
+        A page is of entries, whether they say so or not: however many say it no more, no
+        statement has more to look at.
         """
-        query = self._query.where(self._sequence > last).order_by(self._sequence).limit(_PAGE)
-        page = list(connection.execute(query))
+        sequence = self._entries.c.sequence
+        query = sa.select(self._entries).where(sequence > last).order_by(sequence).limit(_PAGE)
+        page = connection.execute(query).all()
+        if not page:
+            return None
         old = [
             {"name": row._mapping[self._subject], "place": row.position}
             for row in page
             if row.at < before
         ]
-        if old:
-            connection.execute(self._delete, old)
-        return page
+        forgotten = connection.execute(self._delete, old).rowcount if old else 0
+        return _Page(last=page[-1].sequence, forgotten=forgotten)

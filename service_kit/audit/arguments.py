@@ -15,13 +15,20 @@ def add_arguments(
     """Say what `audit` understands. `noun` is what a history is about."""
     what = parser.add_subparsers(required=True, dest="what", metavar="WHAT")
     _add_verify(what, noun)
-    _parser(
+    heads = _parser(
         what,
         "heads",
         "write where each history ends, to be kept elsewhere",
         "Writes where each history ends to standard output, as sealed JSON lines. Keep them where"
         " nobody who can\nchange the database can: `audit verify --heads` then also finds what was"
         " removed as a whole or put back.",
+    )
+    heads.add_argument(
+        "--since",
+        metavar="FILE",
+        type=Path,
+        help="first compare with this file, which was written before; name what is gone since, or"
+        " was put back, and then write nothing",
     )
     exporting = _parser(
         what,

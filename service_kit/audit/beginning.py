@@ -9,6 +9,7 @@ from alembic import op
 from sqlalchemy.engine import Connection, Row
 
 from service_kit.audit.chain import ChainKey, Head, Person
+from service_kit.audit.mark import mark_column, write_mark
 from service_kit.audit.tables import (
     Trail,
     actors_table,
@@ -27,9 +28,11 @@ _NAMES: Final = {"pk": "pk_%(table_name)s"}
 def begin_chain(trail: Trail) -> None:
     """Add the columns and tables, and chain every history that there is.
 
-    Entries lose the columns that said who acted; a new table beside them has these. A database
-    with histories needs the secret.
+    Entries lose the columns that said who acted; a new table beside them has these. The database
+    is marked as sealed with the secret, which is needed for that even if there is no history.
     """
+    key = ChainKey.of(trail.service, secret_key())
+    _mark(key)
     entries = f"{trail.prefix}_entries"
     beside = sa.MetaData(naming_convention=_NAMES)
     actors = actors_table(beside, f"{trail.prefix}_actors", subject=trail.subject)
@@ -40,7 +43,7 @@ def begin_chain(trail: Trail) -> None:
             for column in columns:
                 column.nullable = True
                 op.add_column(table, column)
-        _Histories(op.get_bind(), trail, actors).chain()
+        _Histories(op.get_bind(), trail, key, actors).chain()
         op.drop_index(f"ix_{entries}_{trail.subject}_sequence", entries)
         with op.batch_alter_table(trail.heads) as batch:
             for column in head_columns():
@@ -71,12 +74,24 @@ def _without_triggers(table: str) -> Iterator[None]:
         op.get_bind().exec_driver_sql(trigger.sql)
 
 
+def _mark(key: ChainKey) -> None:
+    column = mark_column()
+    column.nullable = True
+    op.add_column("instance", column)
+    write_mark(op.get_bind(), key)
+    with op.batch_alter_table("instance") as batch:
+        batch.alter_column(column.name, existing_type=column.type, nullable=False)
+
+
 class _Histories:
     """The histories that there are, chained a page of subjects at a time."""
 
-    def __init__(self, connection: Connection, trail: Trail, actors: sa.Table) -> None:
+    def __init__(
+        self, connection: Connection, trail: Trail, key: ChainKey, actors: sa.Table
+    ) -> None:
         self._connection = connection
         self._trail = trail
+        self._key = key
         self._actors = actors
         self._heads = sa.table(
             trail.heads,
@@ -95,12 +110,11 @@ class _Histories:
     def chain(self) -> None:
         last = ""
         while subjects := self._subjects_after(last):
-            key = ChainKey.of(self._trail.service, secret_key())
-            ends = {subject: key.beginning(subject) for subject in subjects}
+            ends = {subject: self._key.beginning(subject) for subject in subjects}
             links: list[tuple[int, Link]] = []
             for entry in self._entries_of(subjects):
                 subject = entry._mapping[self._trail.subject]
-                sealed = self._link(key, ends[subject], subject, entry)
+                sealed = self._link(ends[subject], subject, entry)
                 links.append((entry.sequence, sealed))
                 ends[subject] = sealed.head
             self._write(ends, links)
@@ -117,10 +131,10 @@ class _Histories:
         query = sa.select(*columns).where(subject.in_(subjects)).order_by(self._entries.c.sequence)
         return self._connection.execute(query).all()
 
-    def _link(self, key: ChainKey, head: Head, subject: str, entry: Row[Any]) -> Link:
+    def _link(self, head: Head, subject: str, entry: Row[Any]) -> Link:
         return link(
             self._trail,
-            key,
+            self._key,
             head=head,
             subject=subject,
             by=Person(entry.actor_role, entry.actor_id, entry.on_behalf_of),
@@ -132,7 +146,12 @@ class _Histories:
             self._connection.execute(
                 sa.update(self._entries)
                 .where(self._entries.c.sequence == sa.bindparam("number"))
-                .values({name: sa.bindparam(f"new_{name}") for name in self._chained}),
+                .values(
+                    # What a dropped column held is kept in PostgreSQL's rows as they are.
+                    actor_id="",
+                    on_behalf_of="",
+                    **{name: sa.bindparam(f"new_{name}") for name in self._chained},
+                ),
                 [
                     {"number": number, **{f"new_{n}": sealed.entry[n] for n in self._chained}}
                     for number, sealed in links

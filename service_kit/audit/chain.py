@@ -1,9 +1,11 @@
 """The chain of a history: each entry is sealed together with the seal of the one before.
 
 An entry's seal is a keyed hash over its facts and the head before it. The head is a keyed hash
-over the last entry's seal and its position; it replaces the one before and is stored nowhere
-else. So without the key nobody can write an entry or a head, and what the database holds is not
-enough to cut a history back either: the head that it once had is gone.
+over the last entry's seal and its position; it replaces the one before and is in no other row.
+So without the key nobody can write an entry or a head, and what the tables tell is not enough to
+cut a history back either. Old copies are: whoever finds the row of then in a backup, in the log of
+the database or in what it has not yet cleaned up, can put the history back to that moment. What
+finds that is where the histories ended, kept elsewhere.
 
 FIPS 198-1 (HMAC) with SHA-256.
 """
@@ -51,6 +53,10 @@ class ChainKey:
     def of(cls, service: str, secret: SecretKey) -> "ChainKey":
         """Derive the key of a service."""
         return cls(secret.derive(f"{service}-audit"))
+
+    def mark(self, instance: str) -> bytes:
+        """Return what tells, in the database of this id, with which secret it is sealed."""
+        return self._mac("instance", instance.encode())
 
     def beginning(self, subject: str) -> Head:
         """Return the head of a history that has no entry yet."""

@@ -2,8 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +13,8 @@ from service_kit.audit import file, heads
 from service_kit.audit.anonymise import anonymise
 from service_kit.audit.arguments import add_arguments
 from service_kit.audit.chain import ChainKey
-from service_kit.audit.damage import Damage
 from service_kit.audit.history import Histories
+from service_kit.audit.mark import instance_of, require_mark
 from service_kit.audit.tables import Trail
 from service_kit.audit.verify import Verification, verify, verify_export
 from service_kit.clock import Clock, SystemClock
@@ -28,6 +28,10 @@ _NAME: Final = "audit"
 
 class CannotExport(Exception):
     """A source cannot be read; the sentence says which, and why."""
+
+
+class CannotCompare(Exception):
+    """A file of heads is not as it was written, or of something else; the sentence says how."""
 
 
 class Parts(Protocol):
@@ -75,51 +79,65 @@ class Audit:
 
     def _run(self, settings: ServiceSettings, options: argparse.Namespace) -> int:
         secret = load_secret(settings, make=False)
-        if options.what == "export":
-            return self._export(settings, options, secret)
-        if options.what == "anonymise":
-            return self._anonymise(settings, options, secret)
-        if options.what == "heads":
-            return self._heads(settings, secret)
-        if options.file:
-            return _verify_file(options.file, secret, as_json=options.json)
-        return self._verify(settings, options, secret)
+        runs = {
+            "verify": self._verify,
+            "heads": self._heads,
+            "export": self._export,
+            "anonymise": self._anonymise,
+        }
+        try:
+            return runs[options.what](settings, options, secret)
+        except (CannotCompare, CannotExport) as error:
+            return _failed(str(error))
 
     def _verify(
         self, settings: ServiceSettings, options: argparse.Namespace, secret: SecretKey
     ) -> int:
+        if options.file:
+            return _verify_file(options.file, secret, as_json=options.json)
         subject = getattr(options, self.noun)
-        with closing(_opened(settings, read_only=True)) as database:
-            key = ChainKey.of(self.trail.service, secret)
+        key = ChainKey.of(self.trail.service, secret)
+        with self._opened(settings, key, read_only=True) as database:
             found = verify(database, self.trail, key, subject=subject)
             if options.heads:
-                try:
-                    found.damages += self._missing(database, options.heads, secret)
-                except (file.FileDamaged, UnicodeDecodeError) as error:
-                    return _failed(f"{options.heads}: {error}")
+                compared = self._compare(database, options.heads, secret)
+                found.heads = compared.heads
+                found.heads_at = compared.at.isoformat(timespec="seconds")
+                found.damages += compared.damages
         if subject and not found.histories:
             return _failed(f"there is no {self.noun} {subject}")
         return _told([found], as_json=options.json)
 
-    def _missing(self, database: Database, path: Path, secret: SecretKey) -> list[Damage]:
-        with path.open(encoding="utf-8") as lines:
-            return list(
-                heads.missing(
+    def _compare(self, database: Database, path: Path, secret: SecretKey) -> heads.Comparison:
+        try:
+            with path.open(encoding="utf-8") as lines:
+                return heads.compare(
                     lines,
-                    Histories(database, self.trail),
-                    service=self.trail.service,
+                    self._source(database),
                     key=ChainKey.of(self.trail.service, secret),
                     line_key=ChainKey.of(file.EXPORT, secret),
                 )
-            )
+        except (file.FileDamaged, UnicodeDecodeError) as error:
+            raise CannotCompare(f"{path}: {error}") from error
 
-    def _heads(self, settings: ServiceSettings, secret: SecretKey) -> int:
-        with closing(_opened(settings, read_only=True)) as database:
+    def _source(self, database: Database) -> heads.Source:
+        return heads.Source(
+            self.trail.service, instance_of(database), Histories(database, self.trail)
+        )
+
+    def _heads(
+        self, settings: ServiceSettings, options: argparse.Namespace, secret: SecretKey
+    ) -> int:
+        key = ChainKey.of(self.trail.service, secret)
+        with self._opened(settings, key, read_only=True) as database:
+            if options.since:
+                damages = self._compare(database, options.since, secret).damages
+                if damages:
+                    return _failed("\n".join(f"{self.trail.service}: {d}" for d in damages))
             heads.write(
                 sys.stdout,
-                Histories(database, self.trail),
-                service=self.trail.service,
-                key=ChainKey.of(self.trail.service, secret),
+                self._source(database),
+                key=key,
                 line_key=ChainKey.of(file.EXPORT, secret),
                 at=self.clock.now(),
             )
@@ -128,10 +146,7 @@ class Audit:
     def _export(
         self, settings: ServiceSettings, options: argparse.Namespace, secret: SecretKey
     ) -> int:
-        try:
-            parts = self.parts(settings, options, secret)
-        except CannotExport as error:
-            return _failed(str(error))
+        parts = self.parts(settings, options, secret)
         if not parts:
             return _failed(f"there is no {self.noun} {options.subject}")
         export = file.Export(subject=options.subject, at=self.clock.now(), lines=0, parts=parts)
@@ -153,8 +168,8 @@ class Audit:
                 f"nothing was made anonymous: entries keep who acted until {latest:%Y-%m-%d}"
                 f" ({variable}={settings.audit_retention_years})"
             )
-        with closing(_opened(settings)) as database:
-            key = ChainKey.of(self.trail.service, secret)
+        key = ChainKey.of(self.trail.service, secret)
+        with self._opened(settings, key) as database:
             forgotten = anonymise(database, self.trail, key, before=before, now=now)
             self.forget(database, before)
         sys.stdout.write(
@@ -162,6 +177,15 @@ class Audit:
             f" {before:%Y-%m-%d}\n"
         )
         return 0
+
+    @contextmanager
+    def _opened(
+        self, settings: ServiceSettings, key: ChainKey, *, read_only: bool = False
+    ) -> Iterator[Database]:
+        url = settings.effective_database_url()
+        with closing(Database(url, pool_size=1, read_only=read_only)) as database:
+            require_mark(database, key, service=self.trail.service)
+            yield database
 
 
 def retained_since(years: int, now: datetime) -> datetime:
@@ -182,7 +206,10 @@ def _verify_file(path: Path, secret: SecretKey, *, as_json: bool) -> int:
     found = list(verify_export(export, secret))
     if not as_json:
         at = export.at.isoformat(timespec="seconds")
-        sys.stdout.write(f"{export.subject}, exported at {at}, {export.lines} lines\n")
+        sys.stdout.write(
+            f"{export.subject}, exported at {at}, {export.lines} lines; rows of other"
+            " tables are as they were then, the chain does not prove them\n"
+        )
     return _told(found, as_json=as_json)
 
 
@@ -191,10 +218,6 @@ def _told(found: Sequence[Verification], *, as_json: bool) -> int:
         lines = [each.json()] if as_json else each.lines()
         sys.stdout.writelines(f"{line}\n" for line in lines)
     return 0 if all(each.is_sound for each in found) else 1
-
-
-def _opened(settings: ServiceSettings, *, read_only: bool = False) -> Database:
-    return Database(settings.effective_database_url(), pool_size=1, read_only=read_only)
 
 
 def _failed(message: str) -> int:

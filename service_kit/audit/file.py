@@ -36,13 +36,20 @@ class FileDamaged(Exception):
 class Part:
     """What one service knows of a subject: rows by what they are, and the history.
 
-    Entries from before `anonymised_before` need not say who acted.
+    Entries from before `anonymised_before` need not say who acted. A part that is empty is
+    damage, unless the service need not know the subject: `is_expected` says which.
     """
 
     service: str
     history: History
     anonymised_before: datetime | None
     rows: Sequence[tuple[str, Mapping[str, object]]] = ()
+    is_expected: bool = True
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether there is nothing."""
+        return not (self.rows or self.history.entries or self.history.head)
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,7 @@ def _lines(export: Export) -> Iterator[Line]:
             "count": head.count if head else None,
             "head": head.seal.hex() if head else None,
             "anonymised_before": _json(part.anonymised_before),
+            "is_expected": part.is_expected or not part.is_empty,
         }
 
 
@@ -125,7 +133,7 @@ def read_sealed(lines: Iterable[str], key: ChainKey) -> Iterator[Line]:
         if is_over:
             raise FileDamaged(line=number, problem="it was added behind the end")
         try:
-            line = json.loads(text)
+            line = json.loads(text, object_pairs_hook=_once_each)
             told = bytes.fromhex(line.pop("seal"))
         except (ValueError, TypeError, KeyError, AttributeError):
             raise FileDamaged(line=number, problem="it is no sealed line") from None
@@ -137,6 +145,13 @@ def read_sealed(lines: Iterable[str], key: ChainKey) -> Iterator[Line]:
         yield line
     if not is_over:
         raise FileDamaged(line=number + 1, problem="it is missing, the file was cut")
+
+
+def _once_each(members: list[tuple[str, Any]]) -> Line:
+    # Who reads the line may see the first of two, and the seal would cover the second.
+    if len(dict(members)) < len(members):
+        raise ValueError("a member is there twice")
+    return dict(members)
 
 
 def _parts(subject: str, lines: Sequence[Line]) -> list[Part]:
@@ -155,6 +170,7 @@ def _parts(subject: str, lines: Sequence[Line]) -> list[Part]:
                         subject, head, tuple(entries[line["service"]]), is_exported=True
                     ),
                     anonymised_before=before and datetime.fromisoformat(before),
+                    is_expected=line["is_expected"],
                 )
             )
     return parts

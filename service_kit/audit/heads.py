@@ -5,7 +5,8 @@ one that was put back to an earlier state is as sound as it was then. Both are f
 the database with what was kept.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Final, TextIO
@@ -27,45 +28,62 @@ KIND: Final = "heads"
 PUT_BACK: Final = "put back or replaced"
 
 
-def write(
-    out: TextIO,
-    histories: Histories,
-    *,
-    service: str,
-    key: ChainKey,
-    line_key: ChainKey,
-    at: datetime,
-) -> None:
+@dataclass(frozen=True)
+class Source:
+    """Whose histories these are: a service's, in the database that was given this id."""
+
+    service: str
+    instance: str
+    histories: Histories
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was compared, and each history that is gone since or does not go on from there."""
+
+    at: datetime
+    heads: int
+    damages: Sequence[Damage]
+
+
+def write(out: TextIO, source: Source, *, key: ChainKey, line_key: ChainKey, at: datetime) -> None:
     """Write where each history ends. A head is shown, not told: who had it could put it back."""
-    write_sealed(out, line_key, _lines(histories, service, key, at))
+    write_sealed(out, line_key, _lines(source, key, at))
 
 
-def missing(
-    lines: Iterable[str], histories: Histories, *, service: str, key: ChainKey, line_key: ChainKey
-) -> Iterator[Damage]:
-    """Name each history that is gone since, or does not go on from where it was.
-
-    Raises FileDamaged.
-    """
+def compare(
+    lines: Iterable[str], source: Source, *, key: ChainKey, line_key: ChainKey
+) -> Comparison:
+    """Compare each history with where it ended. Raises FileDamaged."""
     read = read_sealed(lines, line_key)
     first = next(read)
     require_kind(first, KIND)
-    if first["service"] != service:
+    if first["service"] != source.service:
         raise FileDamaged(line=1, problem=f"it is of {first['service']}")
+    if first["instance"] != source.instance:
+        problem = f"it is of another database, {first['instance']}, and this is {source.instance}"
+        raise FileDamaged(line=1, problem=problem)
     kept = (line for line in read if line["is"] != END)
+    heads, damages = 0, []
     while page := list(islice(kept, BATCH)):
-        found = {h.subject: h for h in histories.some([line["subject"] for line in page])}
+        found = {h.subject: h for h in source.histories.some([line["subject"] for line in page])}
         for line in page:
+            heads += 1
             damage = _compared(found[line["subject"]], line, first["at"], key)
-            if damage:
-                yield damage
+            damages += [damage] if damage else []
+    return Comparison(datetime.fromisoformat(first["at"]), heads, damages)
 
 
-def _lines(histories: Histories, service: str, key: ChainKey, at: datetime) -> Iterator[Line]:
-    moment = at.isoformat(timespec="microseconds")
-    yield {"is": KIND, "format": FORMAT, "service": service, "at": moment}
-    for page in histories.pages():
-        for history in page:
+def _lines(source: Source, key: ChainKey, at: datetime) -> Iterator[Line]:
+    yield {
+        "is": KIND,
+        "format": FORMAT,
+        "service": source.service,
+        "instance": source.instance,
+        "at": at.isoformat(timespec="microseconds"),
+    }
+    for page in source.histories.pages():
+        for history in page.histories:
             if history.head:
                 shown = key.shown(history.head)
                 yield {

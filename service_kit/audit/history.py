@@ -10,14 +10,15 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from service_kit.audit import raw
 from service_kit.audit.chain import ChainKey, Head, Person
 from service_kit.audit.tables import Trail
-from service_kit.database import Database, UtcDateTime
+from service_kit.database import Database
 
 BATCH: Final = 500
 
-# The only facts that are not text.
-_TYPES: Final[Mapping[str, Any]] = {"at": UtcDateTime, "position": sa.Integer}
+# Of an entry with a value of a wrong type, which no seal can cover.
+_NO_VERSION: Final = 0
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,25 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Note:
+    """That who acted before a moment was forgotten, and when, as somebody has noted it."""
+
+    at: datetime
+    acted_before: datetime
+    seal: bytes
+
+    def is_genuine(self, key: ChainKey) -> bool:
+        """Say whether it was noted by one who has the key."""
+        return self.seal == key.anonymisation(self.acted_before, self.at)
+
+
+def anonymised_before(notes: Sequence[Note], key: ChainKey) -> tuple[datetime | None, int]:
+    """Return since when entries say who acted, and how many of the notes are forged."""
+    genuine = [note.acted_before for note in notes if note.is_genuine(key)]
+    return max(genuine, default=None), len(notes) - len(genuine)
+
+
+@dataclass(frozen=True)
 class History:
     """One subject's entries in the order of their sequence, and the head that its row holds.
 
@@ -74,42 +94,49 @@ class History:
     is_exported: bool = False
 
 
+@dataclass(frozen=True)
+class Page:
+    """Some histories, and what was noted, at one moment."""
+
+    histories: Sequence[History]
+    notes: Sequence[Note]
+
+
 class Histories:
-    """Reads the histories of a trail."""
+    """Reads the histories of a trail, as far as what is stored can be read at all."""
 
     def __init__(self, database: Database, trail: Trail) -> None:
         self._database = database
         self._trail = trail
-        self._heads = sa.table(
-            trail.heads,
-            sa.column(trail.head_id),
-            sa.column("audit_count"),
-            sa.column("audit_head", sa.LargeBinary),
-        )
-        self._entries = sa.table(
-            f"{trail.prefix}_entries",
-            *(sa.column(name, _TYPES.get(name)) for name in trail.facts),
+        moment = partial(raw.moment_column, is_sqlite=database.is_sqlite)
+        # Without types: nothing here may give up at a value.
+        self._heads = _table(trail.heads, trail.head_id, "audit_count", "audit_head")
+        self._entries = _table(f"{trail.prefix}_entries", "sequence", *trail.facts)
+        beside = (trail.subject, "position", "salt", "actor_id", "on_behalf_of")
+        self._actors = _table(f"{trail.prefix}_actors", *beside)
+        notes = _table(f"{trail.prefix}_anonymisations", "seal")
+        self._read_entries: sa.Select[Any] = sa.select(
+            *(moment(name) if name == "at" else sa.column(name) for name in trail.facts),
             *map(sa.column, ("sequence", "seal_version", "seal")),
-        )
-        self._actors = sa.table(
-            f"{trail.prefix}_actors",
-            *map(sa.column, (trail.subject, "position", "salt", "actor_id", "on_behalf_of")),
-        )
-        self._anonymisations = sa.table(
-            f"{trail.prefix}_anonymisations",
-            sa.column("at", UtcDateTime),
-            sa.column("acted_before", UtcDateTime),
-            sa.column("seal"),
-        )
+        ).select_from(self._entries)
+        self._read_actors: sa.Select[Any] = sa.select(self._actors)
+        self._read_notes: sa.Select[Any] = sa.select(
+            moment("at"), moment("acted_before"), notes.c.seal
+        ).select_from(notes)
 
-    def pages(self, *, batch: int = BATCH) -> Iterator[list[History]]:
-        """Read all histories, also what is left of any, so many at one moment."""
-        last = ""
-        while page := self._database.read_at_one_moment(
-            partial(self._page, last=last, batch=batch)
-        ):
+    def pages(self, *, batch: int = BATCH) -> Iterator[Page]:
+        """Read all histories, also what is left of any, so many at one moment.
+
+        There is a page even if there is no history.
+        """
+        last: raw.Subject | None = None
+        while True:
+            page, last = self._database.read_at_one_moment(
+                partial(self._page, last=last, batch=batch)
+            )
             yield page
-            last = page[-1].subject
+            if last is None:
+                return
 
     def of(self, subject: str) -> History:
         """Read one."""
@@ -120,55 +147,117 @@ class Histories:
         """Read some, at one moment."""
         return self._database.read_at_one_moment(lambda c: self.read(c, subjects))
 
-    def anonymised_before(self, key: ChainKey) -> tuple[datetime | None, int]:
-        """Return since when entries say who acted, and how many notes of that are forged."""
-        rows = self._database.read(lambda c: c.execute(sa.select(self._anonymisations)).all())
-        genuine = [
-            row.acted_before
-            for row in rows
-            if bytes(row.seal) == key.anonymisation(row.acted_before, row.at)
-        ]
-        return max(genuine, default=None), len(rows) - len(genuine)
+    def page_of(self, subject: str) -> Page:
+        """Read one, if there is anything of it, with what was noted."""
 
-    def _page(self, connection: Connection, last: str, batch: int) -> list[History]:
+        def work(connection: Connection) -> Page:
+            found = self.read(connection, [subject])
+            return Page([h for h in found if h.head or h.entries], self.notes(connection))
+
+        return self._database.read_at_one_moment(work)
+
+    def _page(
+        self, connection: Connection, last: raw.Subject | None, batch: int
+    ) -> tuple[Page, raw.Subject | None]:
+        subjects = self._subjects_after(connection, last, batch)
+        page = Page(self.read(connection, subjects), self.notes(connection))
+        return page, subjects[-1] if subjects else None
+
+    def _subjects_after(
+        self, connection: Connection, last: raw.Subject | None, batch: int
+    ) -> list[raw.Subject]:
         # Whatever names a subject: of a history that was removed something may be left.
         columns = (
             self._heads.c[self._trail.head_id],
             self._entries.c[self._trail.subject],
             self._actors.c[self._trail.subject],
         )
-        subjects: set[str] = set()
+        subjects: set[raw.Subject] = set()
         for column in columns:
-            query = sa.select(column).distinct().where(column > last).order_by(column).limit(batch)
-            subjects |= set(connection.execute(query).scalars())
-        return self.read(connection, sorted(subjects)[:batch])
+            # The first page has no lower bound: what somebody has added may have any name.
+            after = column.is_not(None) if last is None else column > raw.bound(last)
+            query = sa.select(column).distinct().where(after).order_by(column).limit(batch)
+            with raw.any_text(connection):
+                subjects.update(connection.execute(query).scalars())
+        return raw.in_order(subjects)[:batch]
 
-    def read(self, connection: Connection, subjects: Sequence[str]) -> list[History]:
+    def notes(self, connection: Connection) -> list[Note]:
+        """Read what was noted, within one moment of the caller's."""
+        with raw.any_text(connection):
+            rows = connection.execute(self._read_notes).all()
+        return [
+            Note(
+                at=raw.either(raw.moment, row.at, raw.NO_MOMENT),
+                acted_before=raw.either(raw.moment, row.acted_before, raw.NO_MOMENT),
+                seal=raw.either(raw.binary, row.seal, b""),
+            )
+            for row in rows
+        ]
+
+    def read(self, connection: Connection, subjects: Sequence[raw.Subject]) -> list[History]:
         """Read some, within one moment of the caller's."""
+        bound = raw.all_bound(subjects)
         head_id = self._heads.c[self._trail.head_id]
-        ends = {
-            row[0]: Head(row.audit_count, bytes(row.audit_head))
-            for row in connection.execute(sa.select(self._heads).where(head_id.in_(subjects)))
-        }
-        actors = {
-            (row[0], row.position): Actor(bytes(row.salt), row.actor_id, row.on_behalf_of)
-            for row in connection.execute(self._of(self._actors, subjects))
-        }
-        entries: defaultdict[str, list[Entry]] = defaultdict(list)
-        query = self._of(self._entries, subjects).order_by(self._entries.c.sequence)
-        for row in connection.execute(query):
-            subject = row._mapping[self._trail.subject]
-            entries[subject].append(self._entry(row, actors.get((subject, row.position))))
-        return [History(s, ends.get(s), tuple(entries[s])) for s in subjects]
-
-    def _of(self, table: sa.TableClause, subjects: Sequence[str]) -> sa.Select[Any]:
-        return sa.select(table).where(table.c[self._trail.subject].in_(subjects))
+        subject: sa.ColumnClause[Any] = sa.column(self._trail.subject)
+        of_heads: sa.Select[Any] = sa.select(self._heads).where(head_id.in_(bound))
+        of_actors = self._read_actors.where(subject.in_(bound))
+        of_entries = self._read_entries.where(subject.in_(bound)).order_by(sa.column("sequence"))
+        with raw.any_text(connection):
+            heads = connection.execute(of_heads).all()
+            actors = connection.execute(of_actors).all()
+            rows = connection.execute(of_entries).all()
+        ends = {row[0]: _head(row) for row in heads}
+        beside = {(row[0], row.position): _actor(row) for row in actors}
+        entries: defaultdict[raw.Subject, list[Entry]] = defaultdict(list)
+        for row in rows:
+            key = row._mapping[self._trail.subject]
+            entries[key].append(self._entry(row, beside.get((key, row.position))))
+        return [History(raw.name_of(s), ends.get(s), tuple(entries[s])) for s in subjects]
 
     def _entry(self, row: Row[Any], actor: Actor | None) -> Entry:
-        return Entry(
-            sequence=row.sequence,
-            facts={name: row._mapping[name] for name in self._trail.facts},
-            version=row.seal_version,
-            seal=bytes(row.seal),
-            actor=actor,
+        try:
+            facts = {name: _fact(name, row._mapping[name]) for name in self._trail.facts}
+            version, seal = raw.number(row.seal_version), raw.binary(row.seal)
+        except raw.Unreadable:
+            facts = {name: _fact_or_none(name, row._mapping[name]) for name in self._trail.facts}
+            version, seal = _NO_VERSION, raw.either(raw.binary, row.seal, b"")
+        return Entry(sequence=row.sequence, facts=facts, version=version, seal=seal, actor=actor)
+
+
+def _table(name: str, *columns: str) -> sa.TableClause:
+    return sa.table(name, *map(sa.column, columns))
+
+
+def _head(row: Row[Any]) -> Head:
+    return Head(
+        count=raw.either(raw.number, row.audit_count, 0),
+        seal=raw.either(raw.binary, row.audit_head, b""),
+    )
+
+
+def _actor(row: Row[Any]) -> Actor:
+    try:
+        return Actor(
+            salt=raw.binary(row.salt),
+            id=raw.text(row.actor_id),
+            on_behalf_of=raw.text(row.on_behalf_of),
         )
+    except raw.Unreadable:
+        # Not the same as none: no entry refers to it.
+        return Actor(salt=b"", id="", on_behalf_of="")
+
+
+def _fact(name: str, value: object) -> object:
+    if name == "at":
+        return raw.moment(value)
+    if name == "position":
+        # The place where the entry stands is sealed, not the one that it claims: this is none.
+        return raw.either(raw.number, value, 0)
+    return raw.text(value)
+
+
+def _fact_or_none(name: str, value: object) -> object:
+    try:
+        return _fact(name, value)
+    except raw.Unreadable:
+        return raw.NO_MOMENT if name == "at" else repr(value)

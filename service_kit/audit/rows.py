@@ -9,7 +9,8 @@ from sqlalchemy.engine import Connection
 
 from service_kit.audit.chain import ChainKey
 from service_kit.audit.file import Part
-from service_kit.audit.history import Histories
+from service_kit.audit.history import Histories, anonymised_before
+from service_kit.audit.mark import require_mark
 from service_kit.audit.tables import Trail
 from service_kit.database import Database, UtcDateTime
 
@@ -45,16 +46,19 @@ class Rows:
 
 def read_part(
     database: Database, trail: Trail, key: ChainKey, subject: str, rows: Sequence[Rows]
-) -> Part | None:
-    """Read all that a service knows of a subject, at one moment. None: it does not know it."""
+) -> Part:
+    """Read all that a service knows of a subject, at one moment. It may be nothing.
+
+    Raises SecretUnusable if the key is not the one that the database is sealed with.
+    """
+    require_mark(database, key, service=trail.service)
     histories = Histories(database, trail)
-    anonymised_before, _ = histories.anonymised_before(key)
 
     def work(connection: Connection) -> Part:
         [history] = histories.read(connection, [subject])
         found = [row for each in rows for row in each.read(connection, subject)]
         shown = replace(history, head=history.head and key.shown(history.head), is_exported=True)
-        return Part(trail.service, shown, anonymised_before, found)
+        limit, _ = anonymised_before(histories.notes(connection), key)
+        return Part(trail.service, shown, limit, found)
 
-    part = database.read_at_one_moment(work)
-    return part if part.rows or part.history.entries or part.history.head else None
+    return database.read_at_one_moment(work)

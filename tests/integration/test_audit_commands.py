@@ -17,6 +17,7 @@ from order_service.verification.export import PAYMENT_ROWS, PAYMENT_TRAIL
 from payment_service.__main__ import PROGRAM as PAYMENTS
 from payment_service.storage.export import ROWS
 from payment_service.storage.tables import TRAIL
+from service_kit.audit.anonymise import anonymise
 from tests.builders import money
 from tests.checkout import SECRET, Checkout, running_checkout
 from tests.system.checkouts import BOTH, Checkouts
@@ -28,6 +29,13 @@ pytestmark = pytest.mark.usefixtures("log")
 
 PROGRAMS: Final = (ORDERS, PAYMENTS)
 EIGHT_YEARS: Final = timedelta(days=8 * 366)
+ALL_OF_A_PAYMENT: Final = (
+    "DELETE FROM payment_audit_entries WHERE order_id = :id",
+    "DELETE FROM payment_audit_actors WHERE order_id = :id",
+    "DELETE FROM refunds WHERE order_id = :id",
+    "DELETE FROM payments WHERE order_id = :id",
+    "DELETE FROM payment_orders WHERE order_id = :id",
+)
 
 
 @dataclass(frozen=True)
@@ -128,14 +136,47 @@ class TestVerify:
         assert (told.code, told.err) == (1, "there is no order ord_unknown\n")
 
     @pytest.mark.requirement("FR-337")
-    def test_finds_everything_damaged_with_another_secret(
+    @pytest.mark.parametrize(
+        "arguments",
+        ["audit verify", "audit heads", "audit export {id}", "audit anonymise", "serve"],
+    )
+    @pytest.mark.parametrize("number", [0, 1], ids=["orders", "payments"])
+    def test_refuses_another_secret_like_all_that_need_it(
+        self,
+        checkout: Checkout,
+        run: Command,
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+        arguments: str,
+    ) -> None:
+        order = with_four_entries(checkout)
+        monkeypatch.setenv("CHECKOUT_SECRET_KEY", SECRET[::-1])
+        told = run(PROGRAMS[number], *arguments.format(id=order.id).split())
+        assert told.code == 1
+        assert told.err.startswith("CHECKOUT_SECRET_KEY (or its file) is not the secret that the ")
+        assert f"{TRAILS[number].service}'s database is sealed with" in told.err
+        monkeypatch.setenv("CHECKOUT_SECRET_KEY", SECRET)
+        assert run(PROGRAMS[number], "audit", "verify").code == 0
+
+    @pytest.mark.requirement("FR-337")
+    def test_refuses_to_end_a_payment_with_another_secret(
         self, checkout: Checkout, run: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with_four_entries(checkout)
+        payment = checkout.paid().payment_transaction_id
         monkeypatch.setenv("CHECKOUT_SECRET_KEY", SECRET[::-1])
+        told = run(PAYMENTS, "settle", payment, "--failed")
+        assert (told.code, told.err.count("CHECKOUT_SECRET_KEY")) == (1, 1)
+
+    @pytest.mark.requirement("FR-337")
+    @pytest.mark.parametrize(
+        "change", ["UPDATE instance SET audit_mark = :mark", "DELETE FROM instance"]
+    )
+    def test_refuses_a_database_that_does_not_say_which_secret_it_is(
+        self, checkout: Checkout, run: Command, change: str
+    ) -> None:
+        Books(checkout).orders(change, **({"mark": bytes(32)} if ":mark" in change else {}))
         told = run(ORDERS, "audit", "verify")
-        assert told.code == 1
-        assert "entry 1 was changed" in told.out
+        assert (told.code, told.err.count("CHECKOUT_SECRET_KEY")) == (1, 1)
 
     @pytest.mark.requirement("FR-337")
     def test_makes_no_secret(
@@ -233,6 +274,7 @@ class TestExport:
         told = run(program, "audit", "verify", "--file", path)
         assert (told.code, told.err) == (0, "")
         assert told.lines[0].startswith(f"{exported.order.id}, exported at ")
+        assert told.lines[0].endswith("the chain does not prove them")
         assert told.lines[1:] == [
             "order-service: 0 damaged of 1 histories, 4 entries",
             "payment-service: 0 damaged of 1 histories, 4 entries",
@@ -274,6 +316,20 @@ class TestExport:
             assert told.code == 1
             assert f"line {place + 1}: it " in told.err
 
+    @pytest.mark.parametrize("place", ["line", "facts"])
+    def test_tells_nothing_twice(self, exported: Exported, run: Command, place: str) -> None:
+        """A reader that takes the first of two would be told what nobody has sealed."""
+        number, line = next((n, x) for n, x in enumerate(exported.lines) if '"facts": {' in x)
+        added = {
+            "line": line.replace("{", '{"actor": {"id": "mallory"}, ', 1),
+            "facts": line.replace('"facts": {', '"facts": {"outcome": "applied", ', 1),
+        }[place]
+        lines = [*exported.lines]
+        lines[number] = added
+        told = run(ORDERS, "audit", "verify", "--file", exported.written(lines))
+        assert told.code == 1
+        assert f"line {number + 1}: it is no sealed line" in told.err
+
     def test_of_another_secret_is_refused(
         self, exported: Exported, run: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -304,6 +360,33 @@ class TestExport:
         later = run(ORDERS, "audit", "verify", "--file", exported.written(told.lines))
         assert later.code == 1
         assert named in later.out
+
+    def test_misses_the_history_of_a_payment(
+        self, checkout: Checkout, exported: Exported, run: Command
+    ) -> None:
+        """Nothing is left of it, and the order tells that there was one."""
+        books = Books(checkout)
+        for statement in ALL_OF_A_PAYMENT:
+            books.payments(statement, id=exported.order.id)
+        told = run(ORDERS, "audit", "export", exported.order.id)
+        assert told.code == 1
+        named = f"payment-service: {exported.order.id}: entry 1 was removed"
+        assert named in told.err
+        later = run(ORDERS, "audit", "verify", "--file", exported.written(told.lines))
+        assert later.code == 1
+        assert named in later.out
+
+    def test_misses_no_payment_that_there_never_was(
+        self, checkout: Checkout, run: Command, tmp_path: Path
+    ) -> None:
+        order = checkout.place()
+        told = run(ORDERS, "audit", "export", order.id)
+        assert (told.code, told.err) == (0, "")
+        path = tmp_path / "placed.jsonl"
+        path.write_text(told.out)
+        later = run(ORDERS, "audit", "verify", "--file", str(path))
+        assert later.code == 0
+        assert "payment-service: 0 damaged of 0 histories, 0 entries" in later.lines
 
     def test_of_the_payment_service_tells_its_part(self, exported: Exported, run: Command) -> None:
         told = run(PAYMENTS, "audit", "export", exported.order.id)
@@ -354,6 +437,30 @@ class TestHeads:
         checkout.paid()
         told = run(PROGRAMS[number], "audit", "verify", "--heads", path)
         assert (told.code, told.err) == (0, "")
+        service, moment = TRAILS[number].service, json.loads(Path(path).read_text().split("\n")[0])
+        assert told.lines[0].startswith(f"{service}: compared with 1 heads of {moment['at'][:19]}")
+        as_json = json.loads(
+            run(PROGRAMS[number], "audit", "verify", "--heads", path, "--json").out
+        )
+        assert (as_json["heads"], as_json["heads_at"][:19]) == (1, moment["at"][:19])
+        later = run(PROGRAMS[number], "audit", "heads", "--since", path)
+        assert (later.code, later.err, len(later.lines)) == (0, "", 4)
+
+    def test_are_of_one_database(
+        self, checkout: Checkout, run: Command, number: int, tmp_path: Path
+    ) -> None:
+        """A new one in its place, or that of another installation, has nothing to compare."""
+        checkout.paid()
+        path = self.kept(run, number, tmp_path)
+        books = Books(checkout)
+        (books.orders, books.payments)[number]("UPDATE instance SET id = 'db_other'")
+        (books.orders, books.payments)[number](
+            "UPDATE instance SET audit_mark = :mark",
+            mark=audited(checkout, books, TRAILS[number]).key.mark("db_other"),
+        )
+        told = run(PROGRAMS[number], "audit", "verify", "--heads", path)
+        assert told.code == 1
+        assert "line 1: it is of another database, db_" in told.err
 
     def test_find_an_order_that_was_removed_with_all_its_traces(
         self, checkout: Checkout, run: Command, number: int, tmp_path: Path
@@ -367,8 +474,13 @@ class TestHeads:
         assert run(PROGRAMS[number], "audit", "verify").code == 0
         told = run(PROGRAMS[number], "audit", "verify", "--heads", path)
         assert told.code == 1
-        assert f"{order.id}: entry 1 was removed: 4 entries were there at " in told.out
+        named = f"{order.id}: entry 1 was removed: 4 entries were there at "
+        assert named in told.out
         assert left.id not in told.out
+        # And are not forgotten by writing new ones.
+        later = run(PROGRAMS[number], "audit", "heads", "--since", path)
+        assert (later.code, later.out) == (1, "")
+        assert named in later.err
 
     def test_find_a_history_that_was_put_back(
         self, checkout: Checkout, run: Command, number: int, tmp_path: Path
@@ -417,9 +529,10 @@ class TestHeads:
         other = Path(self.kept(run, 1 - number, tmp_path)).read_text()
         for damaged in (lines[:-1], lines[1:], [*lines[:1], *lines[2:]], [], other.splitlines()):
             path.write_text("".join(f"{line}\n" for line in damaged))
-            told = run(PROGRAMS[number], "audit", "verify", "--heads", str(path))
-            assert told.code == 1
-            assert told.err.startswith(f"{path}: line ")
+            for arguments in (["verify", "--heads"], ["heads", "--since"]):
+                told = run(PROGRAMS[number], "audit", *arguments, str(path))
+                assert (told.code, told.out) == (1, "")
+                assert told.err.startswith(f"{path}: line ")
 
 
 @pytest.fixture
@@ -489,6 +602,59 @@ class TestAnonymise:
         assert (told.code, told.out.splitlines()[-1]) == (0, "0 violations in 2 orders")
         old, _ = old_and_new
         assert run(ORDERS, "audit", "export", old.id).code == 0
+
+    @pytest.mark.parametrize("number", [0, 1], ids=["orders", "payments"])
+    def test_looks_at_so_many_entries_at_a_time(
+        self,
+        checkout: Checkout,
+        old_and_new: tuple[order_pb2.Order, order_pb2.Order],
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+    ) -> None:
+        """However many of them are anonymous already."""
+        monkeypatch.setattr("service_kit.audit.anonymise._PAGE", 3)
+        trail = audited(checkout, Books(checkout), TRAILS[number])
+        now = checkout.clock.now()
+        before = now - EIGHT_YEARS + timedelta(days=1)
+        for again, forgotten in enumerate((4, 0)):
+            looks: list[str] = []
+
+            def look(_c: Any, _cursor: Any, statement: str, *_: Any, seen: Any = looks) -> None:
+                seen += [statement] if statement.startswith("SELECT") else []
+
+            engine = trail.database.engine
+            sa.event.listen(engine, "before_cursor_execute", look)
+            later = now + timedelta(seconds=again)
+            assert (
+                anonymise(trail.database, trail.trail, trail.key, before=before, now=later)
+                == forgotten
+            )
+            sa.event.remove(engine, "before_cursor_execute", look)
+            # Eight entries are three pages, and then there are no more.
+            assert len(looks) == 4
+
+    @pytest.mark.parametrize("number", [0, 1], ids=["orders", "payments"])
+    def test_is_no_damage_to_who_verifies_meanwhile(
+        self,
+        checkout: Checkout,
+        old_and_new: tuple[order_pb2.Order, order_pb2.Order],
+        run: Command,
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+    ) -> None:
+        trail = audited(checkout, Books(checkout), TRAILS[number])
+        read = trail.database.read_at_one_moment
+
+        def read_later(work: Callable[[Any], Any]) -> Any:
+            monkeypatch.undo()
+            point_to(checkout, monkeypatch)
+            assert run(PROGRAMS[number], "audit", "anonymise").code == 0
+            return read(work)
+
+        monkeypatch.setattr(trail.database, "read_at_one_moment", read_later)
+        found = trail.verify(batch=1)
+        assert (found.is_sound, found.histories) == (True, 2)
+        assert run(PROGRAMS[number], "audit", "anonymise").out.count(" 0 entries ") == 1
 
     def test_goes_up_to_the_day_that_it_is_told(
         self,

@@ -1,8 +1,11 @@
 """The migrations that begin the chain take in the histories that there are."""
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -17,6 +20,7 @@ from order_service.storage.store import SqlStore as OrderStore
 from payment_service.storage.store import SqlStore as PaymentStore
 from service_kit.audit.chain import ChainKey
 from service_kit.audit.history import Histories
+from service_kit.audit.mark import require_mark
 from service_kit.audit.tables import Trail
 from service_kit.audit.verify import verify
 from service_kit.database import Database, UtcDateTime
@@ -26,6 +30,7 @@ from tests.checkout import SECRET
 
 SECRET_KEY: Final = SecretKey(SECRET.encode())
 AT: Final = datetime(2025, 5, 5, 12, 0, 0, 123456, tzinfo=UTC)
+NAME: Final = "mallory-of-these-tests"
 # More than what is chained at a time.
 MANY: Final = 1100
 
@@ -112,7 +117,13 @@ class Old:
     def write(self, *entries: tuple[str, str]) -> None:
         """Write entries, each of an order and by somebody."""
         rows = (
-            {**self.service.entry, "order_id": order, "actor_id": by, "at": AT + timedelta(n)}
+            {
+                **self.service.entry,
+                "order_id": order,
+                "actor_id": by,
+                "on_behalf_of": f"for {by}",
+                "at": AT + timedelta(n),
+            }
             for n, (order, by) in enumerate(entries)
         )
         self.insert(self.entries, *rows)
@@ -121,9 +132,37 @@ class Old:
         """Bring the database to this version's schema."""
         upgrade(self.url, self.service.package, secret=lambda: SECRET_KEY)
 
-    def execute(self, statement: str, **names: str) -> int | None:
-        """Execute SQL, in which {entries} and {heads} are tables; return the first value."""
-        text = statement.format(entries=self.entries, heads=self.service.trail.heads, **names)
+    def columns(self, *names: str) -> list[int]:
+        """Return the numbers that PostgreSQL has given to columns of the entries."""
+        if self.database.is_sqlite:
+            return []
+        number = "SELECT attnum FROM pg_attribute WHERE attname = '{name}'"
+        number += " AND attrelid = '{entries}'::regclass"
+        return [self.execute(number, name=name) for name in names]
+
+    def of_dropped(self, columns: Sequence[int]) -> list[str]:
+        """Read what is left of columns that were dropped: SQLite's file, PostgreSQL's rows."""
+        if self.database.is_sqlite:
+            file = Path(self.database.engine.url.database or "")
+            with closing(sqlite3.connect(file)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return [file.read_bytes().decode("latin-1")]
+        left = []
+        for number in columns:
+            self.execute(
+                "UPDATE pg_attribute SET attisdropped = false, atttypid = 'varchar'::regtype,"
+                " attname = 'undropped' WHERE attnum = {number}"
+                " AND attrelid = '{entries}'::regclass",
+                number=str(number),
+            )
+            left.append(self.execute("SELECT string_agg(undropped, ',') FROM {entries}"))
+            self.execute("ALTER TABLE {entries} DROP COLUMN undropped")
+        return left
+
+    def execute(self, statement: str, **names: str) -> Any:
+        """Execute SQL, in which {entries}, {actors} and {heads} are tables; return one value."""
+        actors, heads = f"{self.service.trail.prefix}_actors", self.service.trail.heads
+        text = statement.format(entries=self.entries, actors=actors, heads=heads, **names)
         with self.database.engine.begin() as connection:
             result = connection.exec_driver_sql(text)
             return result.scalar() if result.returns_rows else None
@@ -173,8 +212,20 @@ class TestAMigratedHistory:
         store = old.service.store(old.database, chain_key=key)
         first, second = store.audit_entries(after=0, order_id="", limit=10)
         assert (first.entry.actor.id, second.entry.actor.id) == ("alice", "bob")
-        assert (first.entry.actor.on_behalf_of, first.entry.actor.role) == ("alice", "service")
+        assert (first.entry.actor.on_behalf_of, first.entry.actor.role) == ("for alice", "service")
         assert second.sequence == first.sequence + 1
+
+    def test_says_who_acted_beside_the_entries_alone(self, old: Old) -> None:
+        """Also where no query looks: once the row beside is deleted, the name is gone."""
+        old.add("ord_1")
+        old.write(*[("ord_1", NAME)] * 3)
+        dropped = old.columns("actor_id", "on_behalf_of")
+        old.chain()
+        old.execute("DELETE FROM {actors}")
+
+        left = "".join(old.of_dropped(dropped))
+        assert left
+        assert NAME not in left
 
     def test_goes_on_where_it_was(self, old: Old) -> None:
         """Numbers are not handed out twice, and the guards are back."""
@@ -222,9 +273,22 @@ class TestAMigratedHistory:
         key = ChainKey.of(old.service.trail.service, SECRET_KEY)
         assert verify(old.database, old.service.trail, key).entries == 2
 
-    def test_needs_none_if_there_is_nothing_to_seal(self, old: Old) -> None:
-        upgrade(old.url, old.service.package)
-        assert not pending(old.url, old.service.package)
+    def test_needs_it_even_if_there_is_nothing_to_seal(self, old: Old) -> None:
+        """What is written later must be sealed with the same one."""
+        with pytest.raises(SecretUnusable, match="no secret"):
+            upgrade(old.url, old.service.package)
+        assert pending(old.url, old.service.package)
+
+    def test_is_of_one_secret_from_then_on(self, old: Old) -> None:
+        service = old.service.trail.service
+        old.chain()
+        require_mark(old.database, ChainKey.of(service, SECRET_KEY), service=service)
+        for other in (
+            ChainKey.of(service, SecretKey(SECRET[::-1].encode())),
+            ChainKey.of("another-service", SECRET_KEY),
+        ):
+            with pytest.raises(SecretUnusable, match=f"CHECKOUT_SECRET_KEY.* the {service}"):
+                require_mark(old.database, other, service=service)
 
     def test_is_closed_to_the_version_before(self, old: Old) -> None:
         """A process of it that still runs can write no entry that would break the chain."""

@@ -39,6 +39,16 @@ def rows(capsys: pytest.CaptureFixture[str]) -> Rows:
 
 class TestNeedsHuman:
     @pytest.mark.requirement("FR-133", "FR-254")
+    @pytest.mark.parametrize("program", [ORDERS, PAYMENTS], ids=["orders", "payments"])
+    @pytest.mark.usefixtures("thirteen_hours_ago")
+    def test_makes_no_secret(
+        self, program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("CHECKOUT_SECRET_KEY")
+        assert program.run(["needs-human"]) == 1
+        assert not (tmp_path / "secret.key").exists()
+
+    @pytest.mark.requirement("FR-133", "FR-254")
     def test_lists_the_operation_and_its_payment(
         self, thirteen_hours_ago: Checkout, rows: Rows
     ) -> None:

@@ -1,21 +1,23 @@
 """Whatever is done to the audit trail by hand is found, in both services and databases."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 import pytest
 import sqlalchemy as sa
 
+from checkout.order.v1 import order_pb2
 from service_kit.audit.damage import ADDED, CHANGED, CUT, REMOVED, REORDERED
 from service_kit.audit.tables import Trail
 from tests.builders import money
 from tests.checkout import Checkout
 from tests.client import ALICE, OPERATIONS
 from tests.system.checkouts import BOTH, Checkouts
-from tests.system.planting import Books
+from tests.system.planting import Books, update
 from tests.system.stages import ORDER_IN
 from tests.system.trails import TRAILS, Audited, audited, with_four_entries
 
@@ -39,6 +41,24 @@ def books(checkout: Checkout) -> Books:
 def trail(request: pytest.FixtureRequest, checkout: Checkout, books: Books) -> Audited:
     """Each trail of each."""
     return audited(checkout, books, request.param)
+
+
+@dataclass(frozen=True)
+class Loose:
+    """A trail on SQLite, which takes any value into any column."""
+
+    checkout: Checkout
+    trail: Audited
+
+    def orders(self) -> tuple[order_pb2.Order, order_pb2.Order]:
+        """One order to be damaged, and a later one that is damaged already."""
+        order, other = with_four_entries(self.checkout), with_four_entries(self.checkout)
+        self.trail.alter(other, 2, "reason = 'x'")
+        return order, other
+
+    def damaged(self) -> set[str]:
+        """Name all that is damaged, found page by page."""
+        return {damage.subject for damage in self.trail.verify(batch=1).damages}
 
 
 def columns_of(trail: Trail) -> Sequence[str]:
@@ -274,6 +294,21 @@ class TestAnEntryThatWasAdded:
         # By its number it stands before what was written in the other order.
         assert trail.told(other) == (1, ADDED)
 
+    @pytest.mark.parametrize("name", ["", "\t"])
+    def test_is_named_whatever_it_is_called(
+        self, checkout: Checkout, trail: Audited, name: str
+    ) -> None:
+        """Also before the first name that any order has."""
+        order = with_four_entries(checkout)
+        self.add(trail, order.id, 1, 77)
+        trail.run(
+            "UPDATE {entries} SET order_id = :name WHERE order_id = :id AND position = 77",
+            name=name,
+            id=order.id,
+        )
+        assert name in {damage.subject for damage in trail.verify(batch=2).damages}
+        trail.run("DELETE FROM {entries} WHERE order_id = :name", name=name)
+
 
 @pytest.mark.requirement("FR-335")
 class TestEntriesThatWereReordered:
@@ -308,6 +343,89 @@ class TestEntriesThatWereReordered:
             change = ", ".join(f"{name} = :{name}" for name in columns)
             trail.alter(order, here + 1, change, **told)
         assert trail.told(order) == (2, REORDERED)
+
+
+@pytest.mark.requirement("FR-332", "FR-333", "FR-334")
+class TestAValueOfAWrongType:
+    """What SQLite takes into any column: it is damage like other damage, and hides none."""
+
+    @pytest.fixture(params=TRAILS, ids=SERVICES)
+    def loose(self, request: pytest.FixtureRequest, checkouts: Checkouts) -> Iterator[Loose]:
+        with checkouts.running("sqlite") as checkout:
+            yield Loose(checkout, audited(checkout, Books(checkout), request.param))
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "seal = 'x'",
+            "seal_version = 'x'",
+            "position = 'x'",
+            "position = 3.5",
+            "at = 'yesterday'",
+            "at = x'00'",
+            "at = 7",
+            "at = '0001-01-01T00:00:00+23:59'",
+            "reason = x'00'",
+            "reason = CAST(x'ff' AS TEXT)",
+            "event_type = CAST(event_type AS BLOB)",
+        ],
+    )
+    def test_does_not_fit_the_seal(self, loose: Loose, change: str) -> None:
+        order, other = loose.orders()
+        loose.trail.alter(order, 3, change)
+        assert loose.trail.told(order) == (3, CHANGED)
+        assert loose.damaged() == {order.id, other.id}
+
+    @pytest.mark.parametrize(
+        "change",
+        ["salt = 'x'", "actor_id = x'00'", "on_behalf_of = 7.5", "actor_id = CAST(x'ff' AS TEXT)"],
+    )
+    def test_is_not_who_acted(self, loose: Loose, change: str) -> None:
+        order, other = loose.orders()
+        loose.trail.alter(order, 3, change, table="{actors}")
+        assert loose.trail.told(order) == (3, CHANGED)
+        assert loose.damaged() == {order.id, other.id}
+
+    @pytest.mark.parametrize("change", ["audit_head = 'x'", "audit_count = 'x'"])
+    def test_is_no_head(self, loose: Loose, change: str) -> None:
+        order, other = loose.orders()
+        loose.trail.run(update("{heads}", change, "{head_id} = :id"), id=order.id)
+        assert loose.trail.told(order) == (5, CUT)
+        assert loose.damaged() == {order.id, other.id}
+
+    @pytest.mark.parametrize(
+        ("at", "seal"), [("yesterday", bytes(32)), ("2026-01-01 00:00:00.000000", "x")]
+    )
+    def test_is_a_note_that_was_forged(self, loose: Loose, at: str, seal: object) -> None:
+        _, other = loose.orders()
+        loose.trail.run(
+            "INSERT INTO {notes} (at, acted_before, seal) VALUES (:at, :at, :seal)",
+            at=at,
+            seal=seal,
+        )
+        found = loose.trail.verify()
+        assert (found.forged_notes, [d.subject for d in found.damages]) == (1, [other.id])
+
+    @pytest.mark.parametrize(
+        ("name", "shown"),
+        [("x'6f72'", "x'6f72'"), ("CAST(x'ff41' AS TEXT)", "x'ff41'"), ("x'ff41'", "x'ff41'")],
+    )
+    def test_names_no_order(self, loose: Loose, name: str, shown: str) -> None:
+        order, other = loose.orders()
+        loose.trail.alter(order, 2, f"order_id = {name}")
+        assert loose.damaged() == {order.id, other.id, shown}
+        assert loose.trail.told(order) == (2, REMOVED)
+
+
+@pytest.mark.requirement("FR-332")
+def test_a_moment_that_only_postgresql_knows_is_damage_too(
+    checkouts: Checkouts,
+) -> None:
+    with checkouts.running("postgresql") as checkout:
+        order = with_four_entries(checkout)
+        trail = audited(checkout, Books(checkout), TRAILS[0])
+        trail.alter(order, 3, "at = 'infinity'")
+        assert trail.told(order) == (3, CHANGED)
 
 
 @pytest.mark.requirement("FR-336")

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from order_service.bootstrap import MIGRATIONS
 from service_kit.database import Database
-from service_kit.migrations import upgrade
+from tests.checkout import migrate_orders
 from tests.integration.order_service.background import Background, open_background
 from tests.integration.order_service.desk import Desk, open_desk
 from tests.servers.postgres import PostgresServer
@@ -23,9 +22,7 @@ def database_url(
         yield migrated_sqlite(tmp_path_factory.mktemp("orders"))
         return
     server: PostgresServer = request.getfixturevalue("postgres_server")
-    url = server.create_database(
-        server.template("order_service", lambda url: upgrade(url, MIGRATIONS))
-    )
+    url = server.create_database(server.template("orders", migrate_orders))
     yield url
     server.drop_database(url)
 
@@ -53,9 +50,7 @@ def own_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Dat
         database.close()
         return
     server: PostgresServer = request.getfixturevalue("postgres_server")
-    url = server.create_database(
-        server.template("order_service", lambda url: upgrade(url, MIGRATIONS))
-    )
+    url = server.create_database(server.template("orders", migrate_orders))
     database = Database(url)
     yield database
     database.close()
@@ -71,5 +66,5 @@ def background(own_database: Database) -> Background:
 def migrated_sqlite(folder: Path) -> str:
     """Make a SQLite database in the folder and return its URL."""
     url = URL.create("sqlite", database=str(folder / "order.db")).render_as_string()
-    upgrade(url, MIGRATIONS)
+    migrate_orders(url)
     return url

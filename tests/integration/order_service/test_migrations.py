@@ -11,7 +11,8 @@ from alembic.runtime.migration import MigrationContext
 from order_service.bootstrap import MIGRATIONS
 from order_service.storage.tables import metadata
 from service_kit.database import Database
-from service_kit.migrations import pending, upgrade
+from service_kit.migrations import pending
+from tests.checkout import migrate_orders
 
 VERSION_TABLE = "order_service_schema_version"
 
@@ -26,7 +27,7 @@ def empty_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def migrated(empty_url: str) -> Iterator[Database]:
-    upgrade(empty_url, MIGRATIONS)
+    migrate_orders(empty_url)
     database = Database(empty_url)
     yield database
     database.close()
@@ -53,7 +54,7 @@ class TestMigrations:
     def test_may_be_run_again(self, migrated: Database, empty_url: str) -> None:
         assert not pending(empty_url, MIGRATIONS)
         before = _reflected(migrated)
-        upgrade(empty_url, MIGRATIONS)
+        migrate_orders(empty_url)
 
         assert _reflected(migrated) == before
         with migrated.engine.connect() as connection:

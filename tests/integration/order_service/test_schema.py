@@ -373,6 +373,23 @@ class TestOperations:
 
         refused(database, sa.insert(payment_operations).values(row), "refund_has_an_amount")
 
+    @pytest.mark.parametrize("column", ["caller", "on_behalf_of"])
+    def test_keep_who_began_them_until_that_may_be_forgotten(
+        self, database: Database, desk: Desk, column: str
+    ) -> None:
+        row = operation_row(desk.place(), on_behalf_of="bob")
+        run(database, sa.insert(payment_operations).values(row))
+        change = sa.update(payment_operations).where(payment_operations.c.id == row["id"])
+        for value in ("", "mallory"):
+            refused(
+                database, change.values({column: value}), "keep their callers", "keep_their_callers"
+            )
+        run(database, change.values(status="succeeded", ended_at=AT))
+        refused(
+            database, change.values({column: "mallory"}), "keep their callers", "keep_their_callers"
+        )
+        run(database, change.values(caller="", on_behalf_of=""))
+
 
 @pytest.mark.requirement("FR-228")
 class TestAuditEntries:

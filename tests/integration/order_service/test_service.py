@@ -16,8 +16,10 @@ from order_service.application.ports import Payments
 from order_service.bootstrap import MIGRATIONS, build
 from order_service.config import Settings
 from service_kit.migrations import pending, upgrade
+from service_kit.secrets import load_secret
 from tests.assertions import refused
 from tests.builders import new_key, new_order_items, new_request
+from tests.checkout import SECRET
 from tests.integration.order_service.scripted_payments import ScriptedPayments
 from tests.servers.places import free_port
 
@@ -28,7 +30,7 @@ ALICE = (("x-actor-id", "alice"), ("x-actor-role", "customer"))
 def running(folder: Path, *, payments: Payments | None = None, **settings: Any) -> Iterator[Any]:
     """Run the service in this process and call it as Alice: call("PayOrder", order_id=…)."""
     given = Settings(data_dir=folder, port=0, metrics_port=None, background_work=False, **settings)
-    upgrade(given.effective_database_url(), MIGRATIONS)
+    upgrade(given.effective_database_url(), MIGRATIONS, secret=lambda: load_secret(given))
     server = build(given, payments=payments)
     server.start()
     with grpc.insecure_channel(server.address) as channel:
@@ -87,6 +89,7 @@ def test_the_program_migrates_its_database(sqlite_url: str, tmp_path: Path) -> N
         **os.environ,
         "ORDER_SERVICE_DATABASE_URL": sqlite_url,
         "CHECKOUT_DATA_DIR": str(tmp_path),
+        "CHECKOUT_SECRET_KEY": SECRET,
     }
     command = [sys.executable, "-m", "order_service", "migrate"]
     ended = subprocess.run(

@@ -26,11 +26,10 @@ from payment_service.gateways.simulated_ledger import (
 from payment_service.storage.tables import payments, refunds
 from service_kit.database import Database
 from service_kit.ids import new_id
-from service_kit.migrations import upgrade
 from service_kit.secrets import SecretKey
 from service_kit.server import Server
 from tests.builders import money, new_key
-from tests.checkout import SECRET
+from tests.checkout import SECRET, migrate_payments
 from tests.client import ORDER_SERVICE, PAYMENT_SERVICE_NAME, Caller, Client
 from tests.clock import MovableClock
 
@@ -177,7 +176,7 @@ def running_desk(
 ) -> Iterator[Desk]:
     """Run the service over a database; several may run over the same one."""
     if migrate:
-        upgrade(url, bootstrap.MIGRATIONS)
+        migrate_payments(url)
     chosen = Settings(
         **{
             "database_url": url,

@@ -11,7 +11,6 @@ from sqlalchemy import URL
 
 from checkout.payment.v1 import payment_pb2
 from checkout.payment.v1 import payment_service_pb2 as pb
-from payment_service.bootstrap import MIGRATIONS
 from payment_service.gateways.simulated import SimulatedGateway
 from payment_service.gateways.simulated_ledger import SimulatedLedger
 from payment_service.rpc.servicer import PaymentServicer
@@ -19,8 +18,8 @@ from payment_service.storage.store import SqlStore
 from service_kit.call import serving
 from service_kit.clock import SystemClock
 from service_kit.database import Database
-from service_kit.migrations import upgrade
 from tests.builders import CHAIN_KEY, money, new_request
+from tests.checkout import migrate_payments
 from tests.unit.payment_service.wiring import new_call, new_codec, wired
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["PaymentService"]
@@ -58,7 +57,7 @@ class ServingServicer(PaymentServicer):
 @pytest.fixture
 def rpcs(tmp_path: Path) -> Iterator[Rpcs]:
     url = URL.create("sqlite", database=str(tmp_path / "payment.db")).render_as_string()
-    upgrade(url, MIGRATIONS)
+    migrate_payments(url)
     database, codec = Database(url), new_codec()
     gateway = SimulatedGateway(
         ledger=SimulatedLedger(tmp_path / "gateway.db"), slow_seconds=0, clock=SystemClock()

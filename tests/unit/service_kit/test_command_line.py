@@ -19,8 +19,9 @@ from pydantic_settings import SettingsConfigDict
 from deploy.authority import TokenIssuer
 from service_kit.command_line import Command, Program
 from service_kit.database import Database
+from service_kit.errors import ConcurrentUpdate
 from service_kit.logging import get_logger
-from service_kit.migrations import pending, upgrade
+from service_kit.migrations import pending
 from service_kit.secrets import load_secret
 from service_kit.server import Server
 from service_kit.settings import ServiceSettings, SettingsError, setting
@@ -282,10 +283,20 @@ class TestADatabaseThatWasGiven:
         assert not pending(given_database, MIGRATIONS)
         assert toys.run("serve") == 0
 
+    def test_is_never_sealed_with_a_secret_just_made(
+        self, toys: Toys, sqlite_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever shares the database has another one, or none."""
+        monkeypatch.setenv("TOY_SERVICE_DATABASE_URL", sqlite_url)
+
+        assert toys.run("migrate") == 1
+        assert pending(sqlite_url, MIGRATIONS)
+        assert not data_dir.exists()
+
     def test_of_a_newer_version_is_left_alone(
         self, toys: Toys, given_database: str, stderr: Lines
     ) -> None:
-        upgrade(given_database, MIGRATIONS)
+        assert toys.run("migrate") == 0
         engine = sa.create_engine(given_database)
         with engine.begin() as connection:
             connection.execute(
@@ -400,6 +411,15 @@ class TestACommandOfTheServicesOwn:
 
         assert program_that_counts(toys).run(["count", "--toys", "4"]) == 2
         assert stderr()[-1] == "--toys: are more than there are sweets"
+
+    def test_says_that_others_were_always_first(self, toys: Toys, stderr: Lines) -> None:
+        def lose(_settings: Settings, _options: argparse.Namespace) -> int:
+            raise ConcurrentUpdate(attempts=5)
+
+        toys.run("migrate")
+        program = replace(toys.program, commands=[Command("lose", "lose a race", lose)])
+        assert program.run(["lose"]) == 1
+        assert stderr()[-1] == "lost the race for the same rows 5 times"
 
     def test_wants_a_migrated_database_and_makes_none(
         self, toys: Toys, data_dir: Path, stderr: Lines

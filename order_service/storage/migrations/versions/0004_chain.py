@@ -62,6 +62,11 @@ _TRIGGERS = {
         """CREATE TRIGGER order_audit_anonymisations_are_never_deleted
             BEFORE DELETE ON order_audit_anonymisations
             BEGIN SELECT RAISE(ABORT, 'order_audit_anonymisations are never deleted'); END""",
+        """CREATE TRIGGER payment_operations_keep_their_callers
+            BEFORE UPDATE OF caller, on_behalf_of ON payment_operations
+            WHEN (NEW.caller, NEW.on_behalf_of) IS NOT (OLD.caller, OLD.on_behalf_of)
+                AND (OLD.ended_at IS NULL OR (NEW.caller, NEW.on_behalf_of) IS NOT ('', ''))
+            BEGIN SELECT RAISE(ABORT, 'payment_operations keep their callers'); END""",
     ),
     "postgresql": (
         # Deleting is how a person is made anonymous: a matter of the role.
@@ -71,5 +76,11 @@ _TRIGGERS = {
         """CREATE TRIGGER order_audit_anonymisations_never_change
             BEFORE UPDATE OR DELETE OR TRUNCATE ON order_audit_anonymisations
             FOR EACH STATEMENT EXECUTE FUNCTION refuse()""",
+        """CREATE TRIGGER payment_operations_keep_their_callers
+            BEFORE UPDATE OF caller, on_behalf_of ON payment_operations
+            FOR EACH ROW WHEN (
+                (NEW.caller, NEW.on_behalf_of) IS DISTINCT FROM (OLD.caller, OLD.on_behalf_of)
+                AND (OLD.ended_at IS NULL OR NEW.caller <> '' OR NEW.on_behalf_of <> ''))
+            EXECUTE FUNCTION refuse()""",
     ),
 }
