@@ -88,7 +88,7 @@ class TestTheSearch:
         )
         assert {"order_items.sku", "idempotency_keys.reply", "redis", "told"} <= places.of(name)
         found = places.of(caller)
-        assert {"orders.customer_id", "order_audit_entries.on_behalf_of", "log"} <= found
+        assert {"orders.customer_id", "order_audit_actors.on_behalf_of", "log"} <= found
         # In base64, in the ticket.
         assert "idempotency_keys.reply" in found
 
