@@ -128,6 +128,7 @@ class Overloaded(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("the server has as many calls of this kind as it can take")
+        # nosemgrep: guessable-randomness - a pause, as in time.sleep
         self.retry_seconds = random.uniform(*_RETRY_SECONDS)  # noqa: S311
 
 

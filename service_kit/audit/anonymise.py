@@ -30,6 +30,7 @@ def anonymise(
         sa.column("seal", sa.LargeBinary),
     )
     note = {"at": now, "acted_before": before, "seal": key.anonymisation(before, now)}
+    # nosemgrep: sql-from-strings - the name of a trail's table, which the code writes
     database.transact(lambda connection: connection.execute(sa.insert(notes), note))
     pages = _Pages(trail)
     forgotten, last = 0, 0
