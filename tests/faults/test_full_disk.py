@@ -15,7 +15,8 @@ from tests.faults.storm import SETTINGS, Storm
 
 TIMES: Final = 24
 SHOPPERS: Final = 8
-_FULL_SECONDS: Final = (0.2, 0.8)
+# A transaction waits a second and a half for the disk to have room again.
+_FULL_SECONDS: Final = (1.0, 2.5)
 _PAUSE_SECONDS: Final = (0.3, 0.9)
 _FILES: Final = ("order.db", "order.db-wal", "payment.db", "payment.db-wal", "gateway.db-wal")
 
