@@ -120,10 +120,7 @@ class _Serving:
             )
 
     def __enter__(self) -> Self:
-        eventually(
-            lambda: "Ctrl-C" in self._output.read_text() or self.process.poll() is not None,
-            seconds=60,
-        )
+        eventually(lambda: self._is_told() or self.process.poll() is not None, seconds=60)
         text = self.text = self._output.read_text()
         assert self.process.poll() is None, text
         self.addresses = re.findall(r"^\w+ +listens on (\S+)$", text, re.MULTILINE)
@@ -133,6 +130,11 @@ class _Serving:
 
     def __exit__(self, *_: object) -> None:
         self.end(signal.SIGTERM)
+
+    def _is_told(self) -> bool:
+        # A service answers a moment before it writes that it listens.
+        text = self._output.read_text()
+        return "Ctrl-C" in text and text.count('"event":"listening"') == 2
 
     def end(self, number: signal.Signals) -> int:
         if self.process.poll() is None:
