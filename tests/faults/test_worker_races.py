@@ -14,7 +14,7 @@ from tests.client import ALICE, OPERATIONS, SHOP, Answer
 from tests.faults.background import APPLY, ASK_AGAIN, READ, SETTLE, run, run_dry, settle_everything
 from tests.faults.facts import facts_of
 from tests.faults.racing import Finish, Racecourse, Racer
-from tests.system.simultaneously import reason_of
+from tests.system.simultaneously import final_outcome, reason_of
 
 TOTAL = 4000
 REFUSED = "invalid_transition_attempted"
@@ -67,6 +67,17 @@ def has_begun_anything(course: Racecourse, order: order_pb2.Order) -> bool:
 
 
 class TestTheInbox:
+    def test_leaves_a_payment_to_the_operation_that_made_it(self, course: Racecourse) -> None:
+        """No race: the operation that is in flight has to say what became of its own key."""
+        order = course.checkout.place()
+        pay = unanswered(course, "PayOrder", order, payment_token="tok_timeoutAfterCharge")
+        course.checkout.clock.move(LEFT_BEHIND)
+        for name in (*ASK_AGAIN, READ, APPLY):
+            run_dry(course.checkout, name)
+        assert facts_of(course.checkout, [order.id])[order.id].status == "created"
+        assert isinstance(final_outcome(pay), Answer)
+        assert who_paid(course, order) == "call"
+
     def test_mark_paid_against_the_inbox(self, course: Racecourse) -> None:
         def race() -> Finish:
             order, payment_id = in_the_inbox(course)
