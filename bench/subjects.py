@@ -1,0 +1,321 @@
+"""What is measured: the services, their floor, an empty RPC and a peer, each as real processes."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import grpc
+import psycopg
+from psycopg import sql
+
+from bench.load import GRPC, HTTP, Load, Outcome
+from bench.usage import cpu_seconds, descendants
+from deploy.processes import ROOT, free_ports, without_settings
+from service_kit.ids import new_id
+from tests.servers import postgres, valkey
+from tests.servers.lifeline import stop_from_afar
+
+SECRET: Final = "a secret of the measurements, which protects nothing"  # noqa: S105 - see there
+_START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 20.0
+_POLL_SECONDS: Final = 0.02
+
+
+class Void(Exception):
+    """A run whose answers or rows were not what they had to be; its figures say nothing."""
+
+
+class Stage:
+    """The stores that everybody uses, and a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._postgres = postgres.start(os.getpid(), durable=True)
+        self._databases = postgres.PostgresServer(self._postgres.url, new_id(""))
+        self._redis = valkey.start()
+        self.redis_url = self._redis.url
+
+    def stop(self) -> None:
+        """End the servers."""
+        stop_from_afar(self._postgres.lifeline_pid, Path(self._postgres.folder))
+        self._redis.stop()
+
+    def database(self) -> str:
+        """Make an empty database and return its SQLAlchemy URL."""
+        return self._databases.create_database()
+
+    def postgres_cpu_seconds(self) -> float:
+        """Return how much processor time PostgreSQL's processes have used."""
+        return cpu_seconds(descendants(self._postgres.lifeline_pid))
+
+
+class Subject:
+    """Something that can be called. `address` is the order service's, or the only one's."""
+
+    protocol = GRPC
+    # Where the rows are that a call must have made: PostgreSQL URLs or SQLite files.
+    databases: Mapping[str, str]
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.databases = {}
+        self.address = self.payment_address = ""
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def pids(self) -> list[int]:
+        """The server's processes, with those that they have started."""
+        return [pid for process in self._processes for pid in descendants(process.pid)]
+
+    def start(self, stage: Stage) -> None:
+        """Start it and wait until it serves."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End it."""
+        for process in self._processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes.clear()
+
+    def _run(self, stage: Stage, module: str, *arguments: str, **variables: str) -> None:
+        # What is written has to be written, as in earnest: to a file.
+        with (stage.folder / f"{self.name}.log".replace(" ", "-")).open("ab") as log:
+            self._processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", module, *arguments],
+                    cwd=ROOT,
+                    env={**without_settings(os.environ), **variables},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            )
+
+
+class Services(Subject):
+    """Both services, with everything that is on by default."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        sqlite: bool = False,
+        redis: bool = False,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(name)
+        self._sqlite = sqlite
+        self._redis = redis
+        self._variables = dict(variables or {})
+
+    def start(self, stage: Stage) -> None:
+        """Migrate, start, and wait until they serve."""
+        order_port, payment_port = free_ports(2)
+        self.address = f"127.0.0.1:{order_port}"
+        self.payment_address = f"127.0.0.1:{payment_port}"
+        data = stage.folder / self.name.replace(" ", "-")
+        variables = {
+            "CHECKOUT_DATA_DIR": str(data),
+            "CHECKOUT_SECRET_KEY": SECRET,
+            "ORDER_SERVICE_PORT": str(order_port),
+            "ORDER_SERVICE_PAYMENT_TARGET": self.payment_address,
+            "PAYMENT_SERVICE_PORT": str(payment_port),
+            "ORDER_SERVICE_METRICS_PORT": "0",
+            "PAYMENT_SERVICE_METRICS_PORT": "0",
+            **self._variables,
+        }
+        if self._redis:
+            for service in ("ORDER", "PAYMENT"):
+                variables[f"{service}_SERVICE_REDIS_URL"] = stage.redis_url
+        if self._sqlite:
+            self.databases = {
+                "orders": str(data / "order.db"),
+                "payments": str(data / "payment.db"),
+            }
+        else:
+            self.databases = {"orders": stage.database(), "payments": stage.database()}
+            variables["ORDER_SERVICE_DATABASE_URL"] = self.databases["orders"]
+            variables["PAYMENT_SERVICE_DATABASE_URL"] = self.databases["payments"]
+            for module in ("order_service", "payment_service"):
+                _migrate(module, variables)
+        for module in ("payment_service", "order_service"):
+            self._run(stage, module, "serve", **variables)
+        for address in (self.payment_address, self.address):
+            _wait_for_grpc(address)
+
+
+class Floor(Subject):
+    """The same RPCs written by hand."""
+
+    def __init__(self, name: str, *, sqlite: bool = False) -> None:
+        super().__init__(name)
+        self._sqlite = sqlite
+
+    def start(self, stage: Stage) -> None:
+        """Make the services' own tables, start, and wait until it answers."""
+        order_port, payment_port = free_ports(2)
+        self.address = f"127.0.0.1:{order_port}"
+        self.payment_address = f"127.0.0.1:{payment_port}"
+        data = stage.folder / self.name.replace(" ", "-")
+        data.mkdir()
+        variables = {"CHECKOUT_DATA_DIR": str(data), "CHECKOUT_SECRET_KEY": SECRET}
+        if self._sqlite:
+            self.databases = {"orders": str(data / "order.db")}
+            _migrate("order_service", variables)
+            self._serve(stage, "orders", order_port)
+        else:
+            self.databases = {"orders": stage.database(), "payments": stage.database()}
+            variables["ORDER_SERVICE_DATABASE_URL"] = self.databases["orders"]
+            variables["PAYMENT_SERVICE_DATABASE_URL"] = self.databases["payments"]
+            for module in ("order_service", "payment_service"):
+                _migrate(module, variables)
+            self._serve(stage, "payments", payment_port, "--ledger", str(data / "gateway.db"))
+            self._serve(stage, "orders", order_port, "--payments", self.payment_address)
+            _wait_for_grpc(self.payment_address)
+        _wait_for_grpc(self.address)
+
+    def _serve(self, stage: Stage, which: str, port: int, *arguments: str) -> None:
+        database = self.databases[which]
+        if not self._sqlite:
+            database = postgres.plain_url(database)
+        self._run(
+            stage,
+            f"bench.floor.{which}",
+            *("--port", str(port), "--database", database, *arguments),
+        )
+
+
+class Empty(Subject):
+    """An RPC that does nothing, bare or behind what every call of the services goes through."""
+
+    def __init__(self, name: str, *, intercepted: bool) -> None:
+        super().__init__(name)
+        self._intercepted = intercepted
+
+    def start(self, stage: Stage) -> None:
+        """Start it and wait until it answers."""
+        [port] = free_ports(1)
+        self.address = f"127.0.0.1:{port}"
+        arguments = ["--intercepted"] if self._intercepted else []
+        self._run(stage, "bench.floor.empty", "--port", str(port), *arguments)
+        _wait_for_grpc(self.address)
+
+
+class Rest(Subject):
+    """What a team would write instead."""
+
+    protocol = HTTP
+
+    def start(self, stage: Stage) -> None:
+        """Start it and wait until it answers."""
+        [port] = free_ports(1)
+        self.address = f"127.0.0.1:{port}"
+        database = stage.database()
+        self.databases = {"orders": database}
+        self._run(
+            stage,
+            "bench.peers.fastapi_rest.app",
+            PORT=str(port),
+            DATABASE_URL=database.replace("+psycopg", "+asyncpg"),
+            REDIS_URL=stage.redis_url,
+        )
+        _wait_until(lambda: _answers_http(f"http://{self.address}/health"))
+
+
+def send(load: Load, *, pids: Callable[[], float] = lambda: 0.0) -> tuple[Outcome, float]:
+    """Have a process of its own send a load. Return what came, and by how much `pids` grew.
+
+    Raises Void if a single answer is wrong.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.load"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        process.stdin.write(json.dumps(asdict(load)) + "\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        before = pids()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        used = pids() - before
+    if process.returncode or not line:
+        raise Void(f"the load on {load.method} ended with exit code {process.returncode}")
+    outcome = Outcome(**json.loads(line))
+    if outcome.wrong:
+        raise Void(f"{outcome.wrong} wrong answers of {load.method}: {outcome.examples}")
+    return outcome, used
+
+
+@contextmanager
+def running(subjects: Sequence[Subject], stage: Stage) -> Iterator[None]:
+    """Run subjects side by side; only one at a time is called."""
+    with ExitStack() as stack:
+        for subject in subjects:
+            stack.callback(subject.stop)
+            subject.start(stage)
+        yield
+
+
+def count_rows(database: str, table: str) -> int:
+    """Count the rows of a table of a PostgreSQL URL or an SQLite file."""
+    if "://" in database:
+        with psycopg.connect(postgres.plain_url(database)) as connection:
+            query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
+            row = connection.execute(query).fetchone()
+    else:
+        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+            row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+    assert row is not None
+    return int(row[0])
+
+
+def _migrate(module: str, variables: Mapping[str, str]) -> None:
+    subprocess.run(
+        [sys.executable, "-m", module, "migrate"],
+        cwd=ROOT,
+        env={**without_settings(os.environ), **variables},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+def _wait_for_grpc(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        grpc.channel_ready_future(channel).result(_START_SECONDS)
+
+
+def _wait_until(happens: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + _START_SECONDS
+    while not happens():
+        if time.monotonic() > give_up_at:
+            raise TimeoutError
+        time.sleep(_POLL_SECONDS)
+
+
+def _answers_http(url: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(url, timeout=1) as response:  # noqa: S310
+        return bool(response.status == 200)  # noqa: PLR2004
+    return False
