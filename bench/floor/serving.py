@@ -37,6 +37,7 @@ class Connections(threading.local):
         self.postgres = psycopg.connect(
             url,
             autocommit=True,
+            connect_timeout=10,
             prepare_threshold=1,
             options="-c timezone=UTC -c synchronous_commit=on",
         )
