@@ -157,7 +157,7 @@ security: lint bandit .venv-security/.installed ## Look for holes: ruff's S rule
 
 .PHONY: vulnerabilities
 vulnerabilities: .venv-security/.installed ## Ask the public databases what is known of every locked version (needs the internet)
-	@for lock in requirements.lock security/requirements.lock; do \
+	@for lock in requirements.lock security/requirements.lock bench/requirements.lock; do \
 		.venv-security/bin/python -m pip_audit --strict --disable-pip --require-hashes -r "$$lock"; done
 
 .PHONY: sbom
