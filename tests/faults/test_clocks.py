@@ -242,6 +242,14 @@ class TestAKeyAtTheGateway:
         assert told(shop.client.insist(request)) == "PAYMENT_DECLINED"
         assert told(shop.client.insist(cancel)) == "OK"
 
+    def test_is_looked_up_before_a_person_is_believed(self, shop: Shop) -> None:
+        request = pay(shop, "tok_timeoutAfterCharge")
+        shop.client.deliver(request)
+        shop.later(TOO_OLD[-1])
+        say_that_nothing_was_charged(shop, request.order_id)
+        assert told(shop.client.insist(request)) == "OK"
+        assert shop.checkout.ledger.charges(request.order_id) == [TOTAL]
+
 
 def pay(shop: Shop, token: str) -> Request:
     """Place an order, and build the request that pays it."""
