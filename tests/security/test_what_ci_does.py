@@ -65,6 +65,8 @@ class TestTheChecks:
 @pytest.mark.requirement("FR-375")
 def test_threat_22_every_lock_is_asked_about_in_public() -> None:
     asks = recipe("vulnerabilities")
-    assert "for lock in requirements.lock security/requirements.lock bench/requirements.lock" in asks
+    assert (
+        "for lock in requirements.lock security/requirements.lock bench/requirements.lock" in asks
+    )
     assert "pip_audit --strict" in asks
     assert "make vulnerabilities" in job("vulnerabilities")
