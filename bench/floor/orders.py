@@ -106,10 +106,9 @@ SELECT id, %(role)s, %(now)s, 'order_paid', 'created', 'paid',
 class PostgresOrders:
     """Each RPC in as few statements as it takes: its transactions are one statement each."""
 
-    def __init__(self, url: str, payment_target: str) -> None:
+    def __init__(self, url: str, payment_port: int) -> None:
         self._connections = Connections(url)
-        # nosemgrep: plaintext-channel - it is measured on one machine
-        channel = grpc.insecure_channel(payment_target)
+        channel = grpc.insecure_channel(f"127.0.0.1:{payment_port}")
         self._payments = payment_service_pb2_grpc.PaymentServiceStub(channel)
 
     def create(self, request: pb.CreateOrderRequest, caller: Caller) -> pb.CreateOrderResponse:
@@ -373,7 +372,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--database", required=True, help="a PostgreSQL URL or an SQLite file")
-    parser.add_argument("--payments", default="", metavar="HOST:PORT")
+    parser.add_argument("--payments", type=int, default=0, metavar="PORT")
     options = parser.parse_args()
     methods: dict[str, Any] = {}
     orders: PostgresOrders | SqliteOrders
