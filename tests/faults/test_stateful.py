@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import StopTest
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
@@ -275,7 +276,9 @@ class Shopping(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.figures.add(f"stateful steps, {self.database}", max(self.steps, 0))
-        if sys.exc_info()[0] is None:
+        # A story that is broken off for its length has not failed: what it leaves behind would wait
+        # for a person once the next one lets a day pass.
+        if sys.exc_info()[0] in (None, StopTest):
             self.comparison.heal()
             self.comparison.compare_everything()
         elif not self.comparison.reference.is_payment_service_there:
@@ -332,7 +335,7 @@ def standing(
 
 
 # The shortest story is looked for, for minutes, only where the whole of them is told.
-_PHASES = set(Phase) if sized(100) == 100 else set(Phase) - {Phase.shrink}
+_PHASES: Final = set(Phase) if sized(100) == 100 else set(Phase) - {Phase.shrink}
 
 
 def test_any_calls_in_any_order(
