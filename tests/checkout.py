@@ -30,6 +30,7 @@ from tests.client import (
 )
 from tests.clock import MovableClock
 from tests.ledger import Ledger
+from tests.waiting import eventually
 
 SECRET = "a secret of the tests, 32 characters or more"
 
@@ -87,6 +88,14 @@ class Checkout:
         self.payment_server.start()
         again = {"port": self.payment_server.port}
         self.payment_settings = self.payment_settings.model_copy(update=again)
+
+    def bring_payments_back(self) -> None:
+        """Start the payment service again, and wait until everybody has found it."""
+        self.start_payments()
+        task = self.order_server.workers._tasks["read-payments"]
+        payments = task.run._payments  # type: ignore[attr-defined]
+        eventually(lambda: payments.answers() and not payments._broken)
+        grpc.channel_ready_future(self.payment_channel).result(30)
 
     def stop_payments(self) -> None:
         """Stop the payment service."""

@@ -5,8 +5,6 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any, Final
 
-import grpc
-
 from checkout.order.v1 import order_pb2
 from payment_service import bootstrap
 from payment_service.application.ports import Declined
@@ -15,12 +13,11 @@ from payment_service.domain.audit import Actor
 from service_kit import call
 from tests.checkout import Checkout
 from tests.client import OPERATIONS, SHOP, Answer
-from tests.faults.background import APPLY, ASK_AGAIN, READ, SETTLE, run_dry, settle_everything
+from tests.faults.background import APPLY, ASK_AGAIN, SETTLE, run_dry, settle_everything
 from tests.faults.facts import contradictions, facts_of
 from tests.faults.reference import Expected, Key, Order, Reference, View
 from tests.faults.requests import Request
 from tests.system.simultaneously import Outcome, is_transient, reason_of, reply_bytes
-from tests.waiting import eventually
 
 _STATUSES: Final = {
     number: name.removeprefix("ORDER_STATUS_").lower()
@@ -217,11 +214,7 @@ class Comparison:
 
     def bring_payments_back(self) -> None:
         """Start the payment service, and wait until the order service has found it."""
-        self.checkout.start_payments()
-        task = self.checkout.order_server.workers._tasks[READ]
-        payments = task.run._payments  # type: ignore[attr-defined]
-        eventually(lambda: payments.answers() and not payments._broken)
-        grpc.channel_ready_future(self.checkout.payment_channel).result(30)
+        self.checkout.bring_payments_back()
         self.reference.is_payment_service_there = True
 
     # The end: nothing waits any more, and everything fits together.
