@@ -48,6 +48,14 @@ define install
 		env -u PIP_REQUIRE_HASHES "$$(command -v python)" -m pip --python $(1) install -qq --disable-pip-version-check --require-hashes --no-deps -r $(2); }
 endef
 
+# Makes an environment beside .venv, with its interpreter: $(call beside,ENVIRONMENT,LOCK).
+define beside
+	@echo "Setting up $(1) …"
+	@python=$$(python -c 'import sys; print(sys._base_executable)'); \
+	rm -rf $(1); "$$python" -m venv --without-pip $(1)
+	$(call install,$(1),$(2))
+endef
+
 # The .pth lines are relative to site-packages: a moved or copied checkout still finds itself.
 .venv/.installed: requirements.lock
 	@command -v "$(PYTHON)" >/dev/null || { echo "make setup: no '$(PYTHON)' found; Python 3.11 or newer is needed (make setup PYTHON=…)" >&2; exit 1; }
@@ -139,11 +147,8 @@ specs: setup ## Every requirement of specs/ is named by a test
 # What looks at the rest has an environment of its own: semgrep and the product want different
 # versions of the same libraries.
 .venv-security/.installed: security/requirements.lock | setup
-	@echo "Setting up .venv-security …"
-	@python=$$(python -c 'import sys; print(sys._base_executable)'); \
-	rm -rf .venv-security; "$$python" -m venv --without-pip .venv-security
-	$(call install,.venv-security,security/requirements.lock)
-	@touch .venv-security/.installed
+	$(call beside,.venv-security,security/requirements.lock)
+	@touch $@
 
 .PHONY: bandit
 bandit: setup ## Holes that bandit knows, of medium severity or worse
@@ -199,12 +204,9 @@ security-selftest: setup ## Take defences out of copies of the source, and see t
 
 # What measures has an environment of its own, with the peer's libraries, the same versions else.
 .venv-bench/.installed: bench/requirements.lock | setup
-	@echo "Setting up .venv-bench …"
-	@python=$$(python -c 'import sys; print(sys._base_executable)'); \
-	rm -rf .venv-bench; "$$python" -m venv --without-pip .venv-bench
-	$(call install,.venv-bench,bench/requirements.lock)
+	$(call beside,.venv-bench,bench/requirements.lock)
 	@printf '%s\n' ../../../.. ../../../../generated > "$$(.venv-bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth"
-	@touch .venv-bench/.installed
+	@touch $@
 
 .PHONY: bench
 bench: .venv-bench/.installed ## What calls cost, beside the floor and a peer: ARGS="create-order --again"; ARGS=--quick
