@@ -6,7 +6,6 @@ has been measured is kept in build/bench, one file a case, and not measured agai
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -40,14 +39,10 @@ def main() -> int:
     missing = [case for case in chosen if options.again or saved(case) is None]
     size = Size(rounds=options.rounds, seconds=options.seconds)
     if missing:
-        with tempfile.TemporaryDirectory(prefix="checkout-bench-") as folder:
-            stage = Stage(Path(folder))
-            try:
-                for case in missing:
-                    series, seconds = timed_measure(case, size, stage, _say)
-                    save(case, series, size, seconds)
-            finally:
-                stage.stop()
+        with Stage() as stage:
+            for case in missing:
+                series, seconds = timed_measure(case, size, stage, _say)
+                save(case, series, size, seconds)
     _print(chosen)
     if options.plots:
         # Whoever only glances does not wait for it to be imported.
@@ -60,15 +55,11 @@ def main() -> int:
 
 
 def _glance() -> None:
-    with tempfile.TemporaryDirectory(prefix="checkout-bench-") as folder:
-        stage = Stage(Path(folder))
-        try:
-            for case in CASES:
-                if case.name in _QUICK_CASES:
-                    series, _ = timed_measure(case, _QUICK, stage, _say)
-                    print("\n".join(lines(case, {"series": series})), flush=True)
-        finally:
-            stage.stop()
+    with Stage() as stage:
+        for case in CASES:
+            if case.name in _QUICK_CASES:
+                series, _ = timed_measure(case, _QUICK, stage, _say)
+                print("\n".join(lines(case, {"series": series})), flush=True)
 
 
 def _print(cases: Sequence[Case]) -> None:

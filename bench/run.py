@@ -26,9 +26,6 @@ _TRIAL_CALLS: Final = 200
 _CALLS_MIN: Final = 100
 _CALLS_MAX: Final = 20_000
 
-# What is measured in a run, in the order of the table.
-MEASURES: Final = ("cpu_us", "postgres_us", "calls_per_second", "p50_ms", "p99_ms")
-
 
 @dataclass(frozen=True)
 class Size:

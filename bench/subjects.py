@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -12,7 +13,7 @@ from dataclasses import asdict
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import grpc
 import sqlalchemy as sa
@@ -35,19 +36,27 @@ class Void(Exception):
 
 
 class Stage:
-    """The stores that everybody uses, and a folder."""
+    """The stores that everybody uses, and a folder. Everything goes when its block is over."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="checkout-bench-")
+        self.folder = Path(self._folder.name)
         self._postgres = postgres.start(os.getpid(), durable=True)
         self._databases = postgres.PostgresServer(self._postgres.url, new_id(""))
         self._redis = valkey.start()
         self.redis_url = self._redis.url
 
-    def stop(self) -> None:
-        """End the servers."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         stop_from_afar(self._postgres.lifeline_pid, Path(self._postgres.folder))
         self._redis.stop()
+        self._folder.cleanup()
+
+    def new_folder(self) -> Path:
+        """Make an empty folder: a subject that is started again begins anew."""
+        return Path(tempfile.mkdtemp(dir=self.folder))
 
     def database(self) -> str:
         """Make an empty database and return its SQLAlchemy URL."""
@@ -92,6 +101,21 @@ class Subject:
                 process.wait()
         self._processes.clear()
 
+    def _take_ports(self) -> tuple[int, int]:
+        """Choose where both services of it listen: the order service, then the payment service."""
+        order_port, payment_port = free_ports(2)
+        self.address = f"127.0.0.1:{order_port}"
+        self.payment_address = f"127.0.0.1:{payment_port}"
+        return order_port, payment_port
+
+    def _migrate_postgres(self, stage: Stage, variables: dict[str, str]) -> None:
+        """Make the services' databases, with their tables, and name them in their settings."""
+        self.databases = {"orders": stage.database(), "payments": stage.database()}
+        variables["ORDER_SERVICE_DATABASE_URL"] = self.databases["orders"]
+        variables["PAYMENT_SERVICE_DATABASE_URL"] = self.databases["payments"]
+        for module in ("order_service", "payment_service"):
+            _migrate(module, variables)
+
     def _run(self, stage: Stage, module: str, *arguments: str, **variables: str) -> None:
         # What is written has to be written, as in earnest: to a file.
         with (stage.folder / f"{self.name}.log".replace(" ", "-")).open("ab") as log:
@@ -125,10 +149,8 @@ class Services(Subject):
 
     def start(self, stage: Stage) -> None:
         """Migrate, start, and wait until they serve."""
-        order_port, payment_port = free_ports(2)
-        self.address = f"127.0.0.1:{order_port}"
-        self.payment_address = f"127.0.0.1:{payment_port}"
-        data = stage.folder / self.name.replace(" ", "-")
+        order_port, payment_port = self._take_ports()
+        data = stage.new_folder()
         variables = {
             "CHECKOUT_DATA_DIR": str(data),
             "CHECKOUT_SECRET_KEY": SECRET,
@@ -148,11 +170,7 @@ class Services(Subject):
                 "payments": f"sqlite:///{data / 'payment.db'}",
             }
         else:
-            self.databases = {"orders": stage.database(), "payments": stage.database()}
-            variables["ORDER_SERVICE_DATABASE_URL"] = self.databases["orders"]
-            variables["PAYMENT_SERVICE_DATABASE_URL"] = self.databases["payments"]
-            for module in ("order_service", "payment_service"):
-                _migrate(module, variables)
+            self._migrate_postgres(stage, variables)
         for module in ("payment_service", "order_service"):
             self._run(stage, module, "serve", **variables)
         for address in (self.payment_address, self.address):
@@ -168,22 +186,15 @@ class Floor(Subject):
 
     def start(self, stage: Stage) -> None:
         """Make the services' own tables, start, and wait until it answers."""
-        order_port, payment_port = free_ports(2)
-        self.address = f"127.0.0.1:{order_port}"
-        self.payment_address = f"127.0.0.1:{payment_port}"
-        data = stage.folder / self.name.replace(" ", "-")
-        data.mkdir()
+        order_port, payment_port = self._take_ports()
+        data = stage.new_folder()
         variables = {"CHECKOUT_DATA_DIR": str(data), "CHECKOUT_SECRET_KEY": SECRET}
         if self._sqlite:
             self.databases = {"orders": f"sqlite:///{data / 'order.db'}"}
             _migrate("order_service", variables)
             self._serve(stage, "orders", order_port)
         else:
-            self.databases = {"orders": stage.database(), "payments": stage.database()}
-            variables["ORDER_SERVICE_DATABASE_URL"] = self.databases["orders"]
-            variables["PAYMENT_SERVICE_DATABASE_URL"] = self.databases["payments"]
-            for module in ("order_service", "payment_service"):
-                _migrate(module, variables)
+            self._migrate_postgres(stage, variables)
             self._serve(stage, "payments", payment_port, "--ledger", str(data / "gateway.db"))
             self._serve(stage, "orders", order_port, "--payments", str(payment_port))
             _wait_for_grpc(self.payment_address)

@@ -1,12 +1,11 @@
 """An RPC that answers at once, bare or behind what every call of the services goes through."""
 
 import argparse
-from typing import Final
 
 import grpc
 from prometheus_client import CollectorRegistry
 
-from bench.floor.serving import serve_bare
+from bench.floor.serving import THREADS, serve_bare
 from checkout.order.v1 import order_service_pb2 as pb
 from order_service.rpc.errors import ERROR_TABLE
 from order_service.rpc.servicer import SERVICE
@@ -18,8 +17,6 @@ from service_kit.metrics.calls import CallMetrics
 from service_kit.patience import Patience
 from service_kit.places import Places
 from service_kit.server import Server, Service, run_until_signal
-
-_THREADS: Final = 64
 
 
 def _add_nothing(server: grpc.Server) -> None:
@@ -41,7 +38,7 @@ def _intercepted(port: int) -> Server:
         contracts=contracts,
         error_table=ERROR_TABLE,
         callers=ClaimedCallers(),
-        places=Places(_THREADS),
+        places=Places(THREADS),
         patience=patience,
         observe=calls.observe,
     )
@@ -52,7 +49,7 @@ def _intercepted(port: int) -> Server:
         interceptors=[calls.in_progress, interceptor],
         ping=lambda: None,
         patience=patience,
-        threads=_THREADS,
+        threads=THREADS,
     )
 
 

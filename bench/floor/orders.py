@@ -10,23 +10,20 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from bench.floor.serving import Caller, Connections, serve
+from bench.floor.serving import TICKET_KEY, Caller, Connections, entry_values, serve, timestamp
 from checkout.money.v1.money_pb2 import Money
 from checkout.order.v1 import order_pb2
 from checkout.order.v1 import order_service_pb2 as pb
 from checkout.payment.v1 import payment_pb2, payment_service_pb2, payment_service_pb2_grpc
 from service_kit.ids import new_id
 
-_TICKET_KEY: Final = bytes(32)
 _TICKET_HEADER: Final = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
 _LEASE: Final = timedelta(seconds=15)
 
@@ -119,7 +116,7 @@ class PostgresOrders:
         items = request.items
         values = {
             **_claim(request, caller, now),
-            **_entry(caller),
+            **entry_values(caller),
             "id": order_id,
             "customer": order.customer_id,
             "currency": order.total_amount.currency_code,
@@ -146,7 +143,7 @@ class PostgresOrders:
         now, operation = datetime.now(UTC), new_id("op_")
         values = {
             **_claim(request, caller, now),
-            **_entry(caller),
+            **entry_values(caller),
             "id": request.order_id,
             "operation": operation,
         }
@@ -193,7 +190,7 @@ class SqliteOrders:
         now, order_id = datetime.now(UTC), new_id("ord_")
         order = _placed(order_id, request, caller, now)
         reply = pb.CreateOrderResponse(order=order)
-        claim, entry, at = _claim(request, caller, now), _entry(caller), _text(now)
+        claim, entry, at = _claim(request, caller, now), entry_values(caller), _text(now)
         connection = self._connection()
         with self._writer:
             connection.execute("BEGIN IMMEDIATE")
@@ -275,15 +272,6 @@ def _claim(request: Any, caller: Caller, now: datetime) -> dict[str, Any]:
     }
 
 
-def _entry(caller: Caller) -> dict[str, Any]:
-    return {
-        "trace": caller.trace_id,
-        "salt": os.urandom(16),
-        "seal": os.urandom(32),
-        "reference": f"act_{os.urandom(16).hex()}",
-    }
-
-
 def _placed(
     order_id: str, request: pb.CreateOrderRequest, caller: Caller, now: datetime
 ) -> order_pb2.Order:
@@ -306,8 +294,8 @@ def _placed(
         total_amount=Money(currency_code=currency, minor_units=sum(total for _, total in prices)),
         refunded_amount=Money(currency_code=currency),
         etag="1",
-        create_time=_timestamp(now),
-        update_time=_timestamp(now),
+        create_time=timestamp(now),
+        update_time=timestamp(now),
     )
     order.payment_ticket = _ticket(order)
     return order
@@ -334,8 +322,8 @@ def _order(rows: list[Any]) -> order_pb2.Order:
         refunded_amount=Money(currency_code=currency, minor_units=first[5]),
         payment_transaction_id=first[6] or "",
         etag=str(first[7]),
-        create_time=_timestamp(first[8]),
-        update_time=_timestamp(first[9]),
+        create_time=timestamp(first[8]),
+        update_time=timestamp(first[9]),
     )
     if order.status == order_pb2.ORDER_STATUS_CREATED:
         order.payment_ticket = _ticket(order)
@@ -353,14 +341,8 @@ def _ticket(order: order_pb2.Order) -> str:
     }
     body = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=")
     signed = _TICKET_HEADER + b"." + body
-    seal = base64.urlsafe_b64encode(hmac.digest(_TICKET_KEY, signed, "sha256")).rstrip(b"=")
+    seal = base64.urlsafe_b64encode(hmac.digest(TICKET_KEY, signed, "sha256")).rstrip(b"=")
     return (signed + b"." + seal).decode()
-
-
-def _timestamp(moment: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp
 
 
 def _text(moment: datetime) -> str:

@@ -9,14 +9,11 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from bench.floor.serving import Caller, Connections, serve
+from bench.floor.serving import TICKET_KEY, Caller, Connections, entry_values, serve, timestamp
 from checkout.money.v1.money_pb2 import Money
 from checkout.payment.v1 import payment_pb2
 from checkout.payment.v1 import payment_service_pb2 as pb
@@ -27,7 +24,6 @@ from payment_service.gateways.simulated_ledger import SimulatedLedger
 from service_kit.clock import SystemClock
 from service_kit.ids import new_id
 
-_TICKET_KEY: Final = bytes(32)
 _LEASE: Final = timedelta(seconds=8)
 _GATEWAY_SECONDS: Final = 5.0
 
@@ -89,7 +85,7 @@ class PostgresPayments:
         currency, amount = ticket["currency_code"], ticket["minor_units"]
         content = request.SerializeToString(deterministic=True)
         values = {
-            **_entry(caller),
+            **entry_values(caller),
             "id": new_id("pay_"),
             "order": ticket["order_id"],
             "customer": ticket["customer_id"],
@@ -123,12 +119,12 @@ class PostgresPayments:
             refunded_amount=Money(currency_code=currency),
             status=payment_pb2.PAYMENT_STATUS_SUCCEEDED,
             gateway="simulated",
-            create_time=_timestamp(now),
-            update_time=_timestamp(ended),
+            create_time=timestamp(now),
+            update_time=timestamp(ended),
         )
         reply = pb.ProcessPaymentResponse(payment=payment)
         values |= {
-            **_entry(caller),
+            **entry_values(caller),
             "now": ended,
             "gateway_reference": answer.reference,
             "reply": reply.SerializeToString(deterministic=True),
@@ -138,28 +134,13 @@ class PostgresPayments:
         return reply
 
 
-def _entry(caller: Caller) -> dict[str, Any]:
-    return {
-        "trace": caller.trace_id,
-        "salt": os.urandom(16),
-        "seal": os.urandom(32),
-        "reference": f"act_{os.urandom(16).hex()}",
-    }
-
-
 def _read_ticket(ticket: str) -> dict[str, Any]:
     signed, _, seal = ticket.encode().rpartition(b".")
-    expected = base64.urlsafe_b64encode(hmac.digest(_TICKET_KEY, signed, "sha256"))
+    expected = base64.urlsafe_b64encode(hmac.digest(TICKET_KEY, signed, "sha256"))
     if not hmac.compare_digest(expected.rstrip(b"="), seal):
         raise ValueError("the ticket is not ours")
     claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(signed.partition(b".")[2] + b"=="))
     return claims
-
-
-def _timestamp(moment: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp
 
 
 def main() -> None:

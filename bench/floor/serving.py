@@ -1,6 +1,7 @@
 """What the handlers of the floor share: a bare server, one connection a thread, the log line."""
 
 import json
+import os
 import sys
 import threading
 import time
@@ -11,11 +12,12 @@ from typing import Any, Final
 
 import grpc
 import psycopg
+from google.protobuf.timestamp_pb2 import Timestamp
 
 # As many as the services have.
 THREADS: Final = 64
-_METHOD_CALLER: Final = "x-actor-id"
-_METHOD_ROLE: Final = "x-actor-role"
+# What an order's ticket is signed with.
+TICKET_KEY: Final = bytes(32)
 
 Handler = Callable[[Any, "Caller"], Any]
 
@@ -25,8 +27,8 @@ class Caller:
 
     def __init__(self, context: grpc.ServicerContext) -> None:
         metadata = dict(context.invocation_metadata())
-        self.role = str(metadata.get(_METHOD_ROLE, ""))
-        self.id = str(metadata.get(_METHOD_CALLER, ""))
+        self.role = str(metadata.get("x-actor-role", ""))
+        self.id = str(metadata.get("x-actor-id", ""))
         self.trace_id = str(metadata.get("x-trace-id", "")) or f"{time.time_ns():032x}"
 
 
@@ -41,6 +43,23 @@ class Connections(threading.local):
             prepare_threshold=1,
             options="-c timezone=UTC -c synchronous_commit=on",
         )
+
+
+def entry_values(caller: Caller) -> dict[str, Any]:
+    """Make what an audit entry and its actor hold; the seals are as long, and random."""
+    return {
+        "trace": caller.trace_id,
+        "salt": os.urandom(16),
+        "seal": os.urandom(32),
+        "reference": f"act_{os.urandom(16).hex()}",
+    }
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """Encode a moment."""
+    encoded = Timestamp()
+    encoded.FromDatetime(moment)
+    return encoded
 
 
 def logged(method: str, handle: Handler) -> Callable[[Any, grpc.ServicerContext], Any]:
