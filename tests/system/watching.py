@@ -14,6 +14,7 @@ from tests.captured_log import CapturedLog
 from tests.checkout import Checkout
 from tests.client import ORDER_SERVICE_NAME, SHOP, Client, Responses
 from tests.system.simultaneously import outcome_of, reason_of
+from tests.waiting import eventually
 
 Entry = order_audit_pb2.OrderAuditEntry
 
@@ -86,6 +87,8 @@ def as_many_as_are_served(
     checkout: Checkout, client: Client | None = None
 ) -> Iterator[list[Responses]]:
     """Open every stream that the server keeps, from the end of the history on."""
+    # Those of an earlier test may be just about to end, but they have to.
+    eventually(lambda: not checkout.order_server._streams.any_is_open, seconds=5)
     after = last_sequence(checkout)
     with ExitStack() as watchers:
         yield [
