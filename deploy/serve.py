@@ -83,13 +83,14 @@ def _processes(
     settings: Mapping[str, ServiceSettings], connections: Connections
 ) -> list[ServiceProcess]:
     variables, addresses, metrics = dict(os.environ), {}, dict[str, str]()
+    free = iter(free_ports(2 * len(settings)))  # drawn together: no two are the same
     for module, its in settings.items():
-        port = its.port or free_ports(1)[0]
+        port = its.port or next(free)
         variables[its.variable("port")] = str(port)
         host = _ANY_ADDRESS.get(its.host, its.host)
         addresses[module] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if its.metrics_port is not None:
-            port = its.metrics_port or free_ports(1)[0]
+            port = its.metrics_port or next(free)
             variables[its.variable("metrics_port")] = str(port)
             metrics[module] = f"http://127.0.0.1:{port}/metrics"
     target = order_service.config.Settings.variable("payment_target")
