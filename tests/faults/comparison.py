@@ -13,7 +13,7 @@ from payment_service.domain.audit import Actor
 from service_kit import call
 from tests.checkout import Checkout
 from tests.client import OPERATIONS, SHOP, Answer
-from tests.faults.background import APPLY, ASK_AGAIN, SETTLE, run_dry, settle_everything
+from tests.faults.background import APPLY, ASK_AGAIN, READ, SETTLE, run_dry, settle_everything
 from tests.faults.facts import contradictions, facts_of
 from tests.faults.reference import Expected, Key, Order, Reference, View
 from tests.faults.requests import Request
@@ -175,6 +175,8 @@ class Comparison:
     def work(self, task: str) -> None:
         """Have a task done, and see what came of it."""
         run_dry(self.checkout, task)
+        if task == READ and self.reference.is_payment_service_there:
+            self.reference.read()
         for order in self.reference.orders.values():
             if task == ASK_AGAIN[0]:
                 self._see_payments(order)

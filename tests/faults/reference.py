@@ -103,6 +103,8 @@ class Order:
     refunded: int = 0
     payment: Payment | None = None
     operation: Operation | None = None
+    # The order service has read of a payment that was made without it.
+    is_noticed: bool = False
     events: list[str] = field(default_factory=lambda: ["order_created"])
 
     @property
@@ -217,6 +219,12 @@ class Reference:
             return self._charged(order, operation, payment) != UNKNOWN
         return self._ask(order, operation, "") != UNKNOWN
 
+    def read(self) -> None:
+        """Notice the payments that were made without the order service."""
+        for order in self.orders.values():
+            live = self.payments.live(order.id)
+            order.is_noticed = live is not None and live.status == "succeeded"
+
     def apply(self, order: Order) -> bool:
         """Have an order paid by a payment that was made without it. Says if there is one."""
         live = self.payments.live(order.id)
@@ -244,6 +252,8 @@ class Reference:
             case "ArchiveOrder":
                 order.move("archived", "order_archived")
                 return OK
+            case "PayOrder" if order.is_noticed:
+                return "PAYMENT_IN_PROGRESS"
             case "PayOrder":
                 return self._begin(order, Operation("charge", request, self.now), seen)
             case "CancelOrder":
