@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +16,10 @@ import psycopg
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import event, exc
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect, Engine
 
 from service_kit.errors import ConcurrentUpdate, StorageUnavailable
+from service_kit.statements import Statement
 
 T = TypeVar("T")
 
@@ -60,6 +60,8 @@ _SQLITE_UNAVAILABLE: Final = frozenset(
 class RaceLost(Exception):
     """A row is not as it was when it was read: the transaction must be run again."""
 
+
+_begin: Final = Statement(sa.text("BEGIN"))
 
 _open: ContextVar[bool] = ContextVar("transaction_is_open", default=False)
 
@@ -105,11 +107,7 @@ class Database:
         # SQLite has one writer at a time; waiting here is fair and cheap, in the file it is not.
         self._writer = threading.Lock() if self.is_sqlite else None
         self._patience_seconds = patience_seconds
-        self._reader = (
-            self._engine.execution_options(reads_only=True)
-            if self.is_sqlite
-            else self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        )
+        self._reader = self._engine.execution_options(reads_only=True)
         self._log = structlog.get_logger()
 
     @property
@@ -128,6 +126,21 @@ class Database:
         Raises ConcurrentUpdate if the race is lost five times or for too long,
         StorageUnavailable if the database does not answer or did not confirm.
         """
+        return self._transact(work, self._engine.begin)
+
+    def transact_at_once(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which is one statement, as a transaction of its own; on PostgreSQL alone.
+
+        Otherwise as `transact`.
+        """
+        assert not self.is_sqlite
+        return self._transact(work, self._reader.connect)
+
+    def _transact(
+        self,
+        work: Callable[[Connection], T],
+        begin: Callable[[], AbstractContextManager[Connection]],
+    ) -> T:
         assert not transaction_is_open(), "a transaction inside a transaction"
         lost: exc.DBAPIError | None = None
         give_up_at = time.monotonic() + self._patience_seconds
@@ -135,7 +148,7 @@ class Database:
         while _goes_on(attempt, give_up_at, is_lost=lost is not None):
             attempt += 1
             try:
-                with self._turn(give_up_at), _marked_open(), self._engine.begin() as connection:
+                with self._turn(give_up_at), _marked_open(), begin() as connection:
                     return work(connection)
             except RaceLost:
                 continue
@@ -200,19 +213,6 @@ class Database:
         cause = getattr(error, "orig", error)
         self._log.warning("database.unavailable", error=type(cause).__name__, problem=str(cause))
         return StorageUnavailable()
-
-
-def insert_or_ignore(connection: Connection, table: sa.Table, values: dict[str, Any]) -> bool:
-    """Insert the row unless its key exists. Say whether it was inserted.
-
-    On PostgreSQL this waits for a concurrent insert of the same key to end; look the row up
-    in a second statement, which then sees it.
-    """
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(table).values(values).on_conflict_do_nothing()
-    # Without the option the count is gone with the driver's cursor, and reads as -1.
-    options = {"preserve_rowcount": True}
-    return connection.execute(statement, execution_options=options).rowcount == 1
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -299,18 +299,29 @@ def _sqlite(url: sa.URL, lock_wait_ms: int, **options: Any) -> Engine:
 
 
 def _postgres(url: sa.URL, lock_wait_ms: int, **options: Any) -> Engine:
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
-        isolation_level="READ COMMITTED",
+        # A transaction begins below, so that a single statement needs none.
+        isolation_level="AUTOCOMMIT",
+        # A type that we do not have: looking for it takes each connection a transaction.
+        use_native_hstore=False,
         connect_args={
             "connect_timeout": 3,
             "options": f"-c timezone=UTC -c lock_timeout={lock_wait_ms}"
+            r" -c default_transaction_isolation=read\ committed"
             " -c statement_timeout=5s -c idle_in_transaction_session_timeout=10s"
             # As with SQLite's FULL above, whatever the database is set to.
             " -c synchronous_commit=on",
         },
         **options,
     )
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if not connection.get_execution_options().get("reads_only"):
+            _begin.change(connection)
+
+    return engine
 
 
 def _is_conflict(error: exc.DBAPIError) -> bool:

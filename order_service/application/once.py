@@ -54,17 +54,14 @@ class Once:
     def place(self, request: KeyedRequest, make: Callable[[], Change]) -> Reply:
         """Store a new order and return the reply."""
 
-        def work(work: Work) -> Reply:
-            now = self._clock.now()
-            claim = work.keys.claim(request, owner_id=owner_id, now=now)
-            if claim.reply:
-                return claim.reply
+        def place() -> Reply:
             order, entry = make()
-            work.orders.add(order, entry)
-            return self._finished(work, request, order)
+            reply = Reply(ok=True, body=self._replies.response(request.method, order))
+            return self._store.place(
+                request, order, entry, reply, owner_id=new_id("run_"), now=self._clock.now()
+            )
 
-        owner_id = new_id("run_")
-        return self.remembered(request, lambda: self._store.transact(work))
+        return self.remembered(request, place)
 
     def change(self, command: ChangeOrder, decide: Callable[[Order], Change | None]) -> Reply:
         """Change an order and return the reply.

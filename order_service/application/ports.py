@@ -22,9 +22,15 @@ class Keys(Protocol):
     """The record of keyed requests. See service_kit.idempotency.keys."""
 
     def claim(
-        self, request: KeyedRequest, *, owner_id: str, now: datetime, lease: timedelta = LEASE
+        self,
+        request: KeyedRequest,
+        *,
+        owner_id: str,
+        now: datetime,
+        lease: timedelta = LEASE,
+        reply: Reply | None = None,
     ) -> Claim:
-        """Take the key, or find what became of it."""
+        """Take the key, with its reply if there is one already, or find what became of it."""
 
     def lock(self, request: KeyedRequest) -> Claim:
         """Lock the key's row and say what it holds."""
@@ -197,6 +203,21 @@ class Store(Protocol):
 
     def transact(self, work: Callable[[Work], T]) -> T:
         """Run the function in one transaction, again if the race was lost, and commit."""
+
+    def place(
+        self,
+        request: KeyedRequest,
+        order: Order,
+        entry: AuditEntry,
+        reply: Reply,
+        *,
+        owner_id: str,
+        now: datetime,
+    ) -> Reply:
+        """Store a new order, the beginning of its history and the reply of its key, together.
+
+        Returns what the key holds if it has been used before. `owner_id` names this execution.
+        """
 
     def read(self, work: Callable[[Work], T]) -> T:
         """Run a function that only reads."""

@@ -70,7 +70,7 @@ class Settlement:
             if isinstance(answer, Unknown):
                 self._store.transact(lambda work: self._release(work, operation))
                 raise unknown
-            return self._store.transact(lambda work: self._write(work, operation.id, answer))
+            return self._store.transact(lambda work: self._write(work, operation, answer))
         except (ConcurrentUpdate, StorageUnavailable):
             # The intent is committed and the remote call was made: not "nothing was changed".
             raise unknown from None
@@ -113,14 +113,12 @@ class Settlement:
         if work.keys.lock(request).operation_id == operation.id:
             work.keys.release(request, now=self._clock.now())
 
-    def _write(self, work: Work, operation_id: str, answer: Known) -> Reply | None:
+    def _write(self, work: Work, operation: PaymentOperation, answer: Known) -> Reply | None:
         # Always in this order: key, order, operation.
-        operation = work.operations.get(operation_id)
         claim = work.keys.lock(_request(operation))
         order = work.orders.lock(operation.order_id)
-        operation = work.operations.get(operation_id)
-        if order is None or operation.status is not OperationStatus.IN_FLIGHT:
-            return claim.reply
+        if order is None or order.pending is None or order.pending.id != operation.id:
+            return claim.reply  # it has been settled
         match answer:
             case Succeeded(payment):
                 return self._paid(work, operation, order, payment)

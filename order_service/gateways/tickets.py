@@ -4,11 +4,11 @@ A JSON Web Token (RFC 7519, HS256) without a time in it: the same order always h
 ticket, so replies that carry it stay the same byte for byte.
 """
 
+import hmac
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from typing import Any, Final
-
-import jwt
+from typing import Final
 
 from order_service.domain.order import Order
 
@@ -17,15 +17,16 @@ AUDIENCE: Final = "payment-service"
 KEY_PURPOSE: Final = "payment-ticket"
 
 
-class _Unescaped(json.JSONEncoder):
-    """Writes every character as itself: escaped, a long name might not fit into the ticket."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{**options, "ensure_ascii": False})
+# An order's ticket is in every reply that shows it: a library, which is told the same key and
+# writes the same header each time, takes a tenth of all that it takes to read an order.
+_HEADER: Final = b'{"alg":"HS256","typ":"JWT"}'
+# Escaped, a long name might not fit into the ticket.
+_claims: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def ticket_signer(key: bytes) -> Callable[[Order], str]:
     """Return the function that signs an order's ticket with the key."""
+    header = _base64url(_HEADER)
 
     def sign(order: Order) -> str:
         claims = {
@@ -36,6 +37,11 @@ def ticket_signer(key: bytes) -> Callable[[Order], str]:
             "currency_code": order.total.currency_code,
             "minor_units": order.total.minor_units,
         }
-        return jwt.encode(claims, key, algorithm="HS256", json_encoder=_Unescaped)
+        signed = header + b"." + _base64url(_claims(claims).encode())
+        return (signed + b"." + _base64url(hmac.digest(key, signed, "sha256"))).decode()
 
     return sign
+
+
+def _base64url(data: bytes) -> bytes:
+    return urlsafe_b64encode(data).rstrip(b"=")

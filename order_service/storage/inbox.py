@@ -9,8 +9,8 @@ from sqlalchemy.engine import Connection
 
 from order_service.application.ports import PaymentPage, Queue, ReceivedPayment, Unsettled
 from order_service.storage.tables import orders, payment_feed, payment_inbox
-from service_kit.database import insert_or_ignore
 from service_kit.due import is_due, next_try, one_less
+from service_kit.statements import Statement, insert_or_ignore, new
 
 _sequence: Final = sa.select(payment_feed.c.sequence)
 _paid: Final = sa.select(orders.c.payment_id, orders.c.id).where(
@@ -18,8 +18,15 @@ _paid: Final = sa.select(orders.c.payment_id, orders.c.id).where(
 )
 _unapplied: Final = payment_inbox.c.applied_at.is_(None)
 
-_holds: Final = sa.select(
-    sa.exists().where(payment_inbox.c.order_id == sa.bindparam("order_id"), _unapplied)
+_holds: Final = Statement(
+    sa.select(
+        sa.exists()
+        .where(payment_inbox.c.order_id == sa.bindparam("order_id"), _unapplied)
+        .label("holds")
+    )
+)
+_insert: Final = insert_or_ignore(
+    payment_inbox, but=("applied_at", "due_at", "attempts", "problem")
 )
 
 
@@ -44,7 +51,7 @@ class StoredInbox:
                 "order_id": payment.order_id,
                 "received_at": now,
             }
-            insert_or_ignore(self._connection, payment_inbox, values)
+            _insert.change(self._connection, new(values))
         self._connection.execute(sa.update(payment_feed).values(sequence=page.last_sequence))
         return True
 
@@ -85,7 +92,8 @@ class StoredInbox:
 
     def holds(self, order_id: str) -> bool:
         """Say whether there is one of this order."""
-        return bool(self._connection.execute(_holds, {"order_id": order_id}).scalar_one())
+        row = _holds.first(self._connection, {"order_id": order_id})
+        return row is not None and bool(row.holds)
 
     def make_due(self, order_id: str) -> None:
         """Make the payments of an order that wait due now, as if they were new."""

@@ -20,14 +20,30 @@ from order_service.storage.tables import payment_operations
 from service_kit.clock import CLOCK_SKEW_MAX
 from service_kit.database import Database, RaceLost
 from service_kit.due import is_due, next_try, one_less
+from service_kit.statements import Statement, insert_all, new, parameter
 
 _PAGE: Final = 1000
 
 operation_columns: Final = tuple(
     column.label(f"operation_{column.name}") for column in payment_operations.c
 )
-_by_id: Final = sa.select(*operation_columns).where(
-    payment_operations.c.id == sa.bindparam("operation_id")
+_by_id: Final = Statement(
+    sa.select(*operation_columns).where(payment_operations.c.id == sa.bindparam("operation_id"))
+)
+# Of what comes later the database has its own beginnings.
+_insert: Final = Statement(
+    insert_all(payment_operations, but=("ended_at", "due_at", "attempts", "problem"))
+)
+_end: Final = Statement(
+    sa.update(payment_operations)
+    .where(
+        payment_operations.c.id == sa.bindparam("operation_id"),
+        payment_operations.c.status == OperationStatus.IN_FLIGHT.value,
+    )
+    .values(
+        status=parameter(payment_operations.c.status),
+        ended_at=parameter(payment_operations.c.ended_at),
+    )
 )
 
 
@@ -57,23 +73,18 @@ class StoredOperations:
             "fingerprint": operation.fingerprint,
             "started_at": operation.started_at,
         }
-        self._connection.execute(sa.insert(payment_operations), values)
+        _insert.change(self._connection, new(values))
 
     def get(self, operation_id: str) -> PaymentOperation:
         """Read an operation. Whoever changes it holds its order's lock."""
-        return operation_of(self._connection.execute(_by_id, {"operation_id": operation_id}).one())
+        row = _by_id.first(self._connection, {"operation_id": operation_id})
+        assert row is not None  # operations are never deleted
+        return operation_of(row)
 
     def end(self, operation: PaymentOperation, *, at: datetime) -> None:
         """Write an outcome. Raises RaceLost if there is one already."""
-        statement = (
-            sa.update(payment_operations)
-            .where(
-                payment_operations.c.id == operation.id,
-                payment_operations.c.status == OperationStatus.IN_FLIGHT.value,
-            )
-            .values(status=operation.status.value, ended_at=at)
-        )
-        if self._connection.execute(statement).rowcount != 1:
+        values = new({"status": operation.status.value, "ended_at": at})
+        if _end.change(self._connection, {"operation_id": operation.id, **values}) != 1:
             raise RaceLost
 
     def waiting(self, *, started_before: datetime, now: datetime) -> bool:

@@ -17,19 +17,46 @@ from order_service.storage.operations import operation_columns, operation_of
 from order_service.storage.tables import order_items, orders, payment_operations
 from service_kit.audit.chain import Head
 from service_kit.database import RaceLost
+from service_kit.statements import Statement, insert_all, new, parameter
 
+_item_columns: Final = (
+    order_items.c.sku,
+    order_items.c.name,
+    order_items.c.quantity,
+    order_items.c.unit_price_minor,
+)
 _in_flight: Final = sa.and_(
     payment_operations.c.order_id == orders.c.id,
     # Written out: PostgreSQL does not use a partial index for a value that it is told later.
     payment_operations.c.status == sa.literal_column(f"'{OperationStatus.IN_FLIGHT.value}'"),
 )
 # One statement, so that an order is never read without the operation that is in flight on it.
-_select: Final = sa.select(orders, *operation_columns).select_from(
-    orders.outerjoin(payment_operations, _in_flight)
+_with_operation: Final = orders.outerjoin(payment_operations, _in_flight)
+_select: Final = sa.select(orders, *operation_columns).select_from(_with_operation)
+# One order and its items, a row for each of them.
+_by_id: Final = Statement(
+    sa.select(orders, *operation_columns, *_item_columns)
+    .select_from(_with_operation.join(order_items, order_items.c.order_id == orders.c.id))
+    .where(orders.c.id == sa.bindparam("order_id"))
+    .order_by(order_items.c.line)
 )
-_by_id: Final = _select.where(orders.c.id == sa.bindparam("order_id"))
-_lock: Final = (
+_lock: Final = Statement(
     sa.select(orders.c.id).where(orders.c.id == sa.bindparam("order_id")).with_for_update()
+)
+_insert: Final = Statement(insert_all(orders))
+_insert_item: Final = Statement(insert_all(order_items))
+_changing: Final = (
+    *("customer_id", "status", "currency_code", "total_minor", "refunded_minor", "payment_id"),
+    *("version", "revision", "updated_at", "audit_count", "audit_head"),
+)
+_update: Final = Statement(
+    sa.update(orders)
+    .where(
+        orders.c.id == sa.bindparam("order_id"),
+        orders.c.status == sa.bindparam("old_status"),
+        orders.c.revision == sa.bindparam("old_revision"),
+    )
+    .values({name: parameter(orders.c[name]) for name in _changing})
 )
 _items: Final = (
     sa.select(order_items)
@@ -49,42 +76,24 @@ class StoredOrders:
     def add(self, order: Order, entry: AuditEntry) -> None:
         """Insert a new order, its items and the first entry of its history."""
         head, links = self._history.continued(self._history.beginning(order.id), [entry])
-        values = {
-            "id": order.id,
-            "revision": 1,
-            "created_at": order.created_at,
-            **_columns(order, head),
-        }
-        self._connection.execute(sa.insert(orders), values)
-        self._connection.execute(
-            sa.insert(order_items),
-            [
-                {
-                    "order_id": order.id,
-                    "line": line,
-                    "sku": item.sku,
-                    "name": item.name,
-                    "quantity": item.quantity,
-                    "unit_price_minor": item.unit_price.minor_units,
-                }
-                for line, item in enumerate(order.items, start=1)
-            ],
-        )
+        _insert.change(self._connection, new(order_row(order, head)))
+        _insert_item.change_each(self._connection, map(new, item_rows(order)))
         self._history.write(links)
 
     def lock(self, order_id: str) -> Order | None:
         """Lock the order's row, then read it: what a wait for the lock saw before is stale."""
-        if self._connection.execute(_lock, {"order_id": order_id}).first() is None:
+        if _lock.first(self._connection, {"order_id": order_id}) is None:
             return None
-        row = self._connection.execute(_by_id, {"order_id": order_id}).one()
+        rows = _by_id.rows(self._connection, {"order_id": order_id})
+        row = rows[0]  # orders are never deleted, and have items
         head = Head(row.audit_count, bytes(row.audit_head))
         self._locked[order_id] = (row.status, row.revision, head)
-        return self._orders([row])[0]
+        return _order(row, rows)
 
     def get(self, order_id: str) -> Order | None:
         """Read the order without locking it."""
-        row = self._connection.execute(_by_id, {"order_id": order_id}).first()
-        return self._orders([row])[0] if row else None
+        rows = _by_id.rows(self._connection, {"order_id": order_id})
+        return _order(rows[0], rows) if rows else None
 
     def save(self, order: Order, *entries: AuditEntry) -> None:
         """Update the order and add to its history, if it is still as it was when it was locked.
@@ -93,16 +102,9 @@ class StoredOrders:
         """
         status, revision, head = self._locked[order.id]
         head, links = self._history.continued(head, entries)
-        statement = (
-            sa.update(orders)
-            .where(
-                orders.c.id == order.id,
-                orders.c.status == status,
-                orders.c.revision == revision,
-            )
-            .values(revision=revision + 1, **_columns(order, head))
-        )
-        if self._connection.execute(statement).rowcount != 1:
+        old = {"order_id": order.id, "old_status": status, "old_revision": revision}
+        changed = new({"revision": revision + 1, **_columns(order, head)})
+        if _update.change(self._connection, {**old, **changed}) != 1:
             raise RaceLost
         self._history.write(links)
         self._locked[order.id] = (order.status.value, revision + 1, head)
@@ -123,6 +125,31 @@ class StoredOrders:
         for item in self._connection.execute(_items, {"order_ids": list(items)}):
             items[item.order_id].append(item)
         return [_order(row, items[row.id]) for row in rows]
+
+
+def order_row(order: Order, head: Head) -> dict[str, Any]:
+    """Make the row of a new order."""
+    return {
+        "id": order.id,
+        "revision": 1,
+        "created_at": order.created_at,
+        **_columns(order, head),
+    }
+
+
+def item_rows(order: Order) -> list[dict[str, Any]]:
+    """Make the rows of an order's items."""
+    return [
+        {
+            "order_id": order.id,
+            "line": line,
+            "sku": item.sku,
+            "name": item.name,
+            "quantity": item.quantity,
+            "unit_price_minor": item.unit_price.minor_units,
+        }
+        for line, item in enumerate(order.items, start=1)
+    ]
 
 
 def _columns(order: Order, head: Head) -> dict[str, Any]:

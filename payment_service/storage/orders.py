@@ -8,13 +8,14 @@ from sqlalchemy.engine import Connection
 
 from payment_service.storage.tables import payment_orders
 from service_kit.audit.chain import ChainKey, Head
-from service_kit.database import insert_or_ignore
+from service_kit.statements import Statement, insert_or_ignore, new
 
-_lock: Final = (
+_lock: Final = Statement(
     sa.select(payment_orders)
     .where(payment_orders.c.order_id == sa.bindparam("order_id"))
     .with_for_update()
 )
+_insert: Final = insert_or_ignore(payment_orders, but=("sealed_at",))
 
 
 class StoredOrders:
@@ -31,16 +32,17 @@ class StoredOrders:
     def lock(self, order_id: str) -> bool:
         """Lock the order's row, or make it: its maker has it locked. Say whether it is sealed."""
         name = {"order_id": order_id}
-        row = self._connection.execute(_lock, name).one_or_none()
+        row = _lock.first(self._connection, name)
         if row is None:
             # Nothing is locked yet: who inserts it first goes on, everybody else waits for them
             # and then finds it.
             beginning = self._chain_key.beginning(order_id)
-            new = {**name, "audit_count": beginning.count, "audit_head": beginning.seal}
-            if insert_or_ignore(self._connection, payment_orders, new):
+            values = {**name, "audit_count": beginning.count, "audit_head": beginning.seal}
+            if _insert.change(self._connection, new(values)) == 1:
                 self.heads[order_id] = beginning
                 return False
-            row = self._connection.execute(_lock, name).one()
+            row = _lock.first(self._connection, name)
+            assert row is not None  # orders are never deleted
         self.heads[order_id] = Head(row.audit_count, bytes(row.audit_head))
         return row.sealed_at is not None
 

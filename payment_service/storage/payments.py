@@ -15,19 +15,49 @@ from payment_service.storage.orders import StoredOrders
 from payment_service.storage.pending import PendingRows
 from payment_service.storage.tables import payments
 from service_kit.database import RaceLost
+from service_kit.statements import Statement, insert_all, new, parameter
 
-_by_id: Final = sa.select(payments).where(payments.c.id == sa.bindparam("payment_id"))
-_by_reference: Final = sa.select(payments).where(
-    payments.c.gateway_reference == sa.bindparam("reference")
+_by_id: Final = Statement(sa.select(payments).where(payments.c.id == sa.bindparam("payment_id")))
+_by_reference: Final = Statement(
+    sa.select(payments).where(payments.c.gateway_reference == sa.bindparam("reference"))
 )
-_by_key: Final = sa.select(payments).where(
-    payments.c.caller_role == sa.bindparam("role"),
-    payments.c.caller == sa.bindparam("caller"),
-    payments.c.idempotency_key == sa.bindparam("key"),
+_by_key: Final = Statement(
+    sa.select(payments).where(
+        payments.c.caller_role == sa.bindparam("role"),
+        payments.c.caller == sa.bindparam("caller"),
+        payments.c.idempotency_key == sa.bindparam("key"),
+    )
 )
-_live: Final = sa.select(payments).where(
-    payments.c.order_id == sa.bindparam("order_id"),
-    payments.c.status.in_([status.value for status in LIVE_PAYMENT_STATUSES]),
+_live: Final = Statement(
+    sa.select(payments).where(
+        payments.c.order_id == sa.bindparam("order_id"),
+        sa.or_(*(payments.c.status == status.value for status in LIVE_PAYMENT_STATUSES)),
+    )
+)
+_insert: Final = Statement(insert_all(payments, but=("due_at", "attempts")))
+_of_id: Final = payments.c.id == sa.bindparam("payment_id")
+_is_pending: Final = payments.c.status == PaymentStatus.PENDING.value
+_lease: Final = Statement(
+    sa.update(payments)
+    .where(_of_id, _is_pending)
+    .values(lease_until=parameter(payments.c.lease_until))
+)
+_progressing: Final = (
+    *("status", "decline_code", "void_reason", "gateway_reference", "payment_token"),
+    *("lease_until", "reply", "updated_at"),
+)
+_settle: Final = Statement(
+    sa.update(payments)
+    .where(_of_id, _is_pending)
+    .values({name: parameter(payments.c[name]) for name in _progressing})
+)
+_give_back: Final = Statement(
+    sa.update(payments)
+    .where(_of_id)
+    .values(
+        refunded_minor=parameter(payments.c.refunded_minor),
+        updated_at=parameter(payments.c.updated_at),
+    )
 )
 
 
@@ -57,7 +87,7 @@ class StoredPayments:
             "created_at": payment.created_at,
             **_progress(record),
         }
-        self._connection.execute(sa.insert(payments), values)
+        _insert.change(self._connection, new(values))
 
     def get(self, payment_id: str) -> PaymentRecord | None:
         """Read a payment without locking anything."""
@@ -81,7 +111,7 @@ class StoredPayments:
 
     def lease(self, payment_id: str, until: datetime) -> None:
         """Set the lease of a pending payment. Raises RaceLost if it is final."""
-        self._update(payments.c.id == payment_id, _is_pending, lease_until=until)
+        self._change(_lease, payment_id, lease_until=until)
 
     def release(self, payment_id: str, until: datetime, *, now: datetime) -> None:
         """Clear the lease if it is still the one taken until then, and set when it is due."""
@@ -114,13 +144,14 @@ class StoredPayments:
 
     def settle(self, record: PaymentRecord) -> None:
         """Write the outcome of a pending payment. Raises RaceLost if it is final already."""
-        self._update(payments.c.id == record.payment.id, _is_pending, **_progress(record))
+        self._change(_settle, record.payment.id, **_progress(record))
 
     def give_back(self, payment: Payment) -> None:
         """Write how much of the payment was given back."""
         assert payment.refunded is not None  # it has succeeded
-        self._update(
-            payments.c.id == payment.id,
+        self._change(
+            _give_back,
+            payment.id,
             refunded_minor=payment.refunded.minor_units,
             updated_at=payment.updated_at,
         )
@@ -138,17 +169,13 @@ class StoredPayments:
             query = query.where(payments.c.id < before)
         return [_payment(row) for row in self._connection.execute(query)]
 
-    def _first(self, query: sa.Select[Any], **values: str) -> PaymentRecord | None:
-        row = self._connection.execute(query, values).first()
+    def _first(self, query: Statement, **values: str) -> PaymentRecord | None:
+        row = query.first(self._connection, values)
         return _record(row) if row else None
 
-    def _update(self, *which: sa.ColumnElement[bool], **values: object) -> None:
-        statement = sa.update(payments).where(*which).values(**values)
-        if self._connection.execute(statement).rowcount != 1:
+    def _change(self, statement: Statement, payment_id: str, **values: object) -> None:
+        if statement.change(self._connection, {"payment_id": payment_id, **new(values)}) != 1:
             raise RaceLost
-
-
-_is_pending: Final = payments.c.status == PaymentStatus.PENDING.value
 
 
 def _progress(record: PaymentRecord) -> dict[str, Any]:

@@ -15,18 +15,21 @@ from payment_service.storage.pending import PendingRows
 from payment_service.storage.tables import refunds
 from service_kit.database import RaceLost
 from service_kit.idempotency.record import KeyedRequest, Reply
+from service_kit.statements import Statement
 
 # The only method whose requests are recorded here.
 METHOD: Final = "RefundPayment"
 
-_by_id: Final = sa.select(refunds).where(refunds.c.id == sa.bindparam("refund_id"))
-_by_reference: Final = sa.select(refunds).where(
-    refunds.c.gateway_reference == sa.bindparam("reference")
+_by_id: Final = Statement(sa.select(refunds).where(refunds.c.id == sa.bindparam("refund_id")))
+_by_reference: Final = Statement(
+    sa.select(refunds).where(refunds.c.gateway_reference == sa.bindparam("reference"))
 )
-_by_key: Final = sa.select(refunds).where(
-    refunds.c.caller_role == sa.bindparam("role"),
-    refunds.c.caller == sa.bindparam("caller"),
-    refunds.c.idempotency_key == sa.bindparam("key"),
+_by_key: Final = Statement(
+    sa.select(refunds).where(
+        refunds.c.caller_role == sa.bindparam("role"),
+        refunds.c.caller == sa.bindparam("caller"),
+        refunds.c.idempotency_key == sa.bindparam("key"),
+    )
 )
 _reserved: Final = sa.select(sa.func.coalesce(sa.func.sum(refunds.c.amount_minor), 0)).where(
     refunds.c.payment_id == sa.bindparam("payment_id"),
@@ -109,8 +112,8 @@ class StoredRefunds:
         """Write the outcome of a pending refund. Raises RaceLost if it is final already."""
         self._update(refunds.c.id == record.refund.id, _is_pending, **_progress(record))
 
-    def _first(self, query: sa.Select[Any], **values: str) -> RefundRecord | None:
-        row = self._connection.execute(query, values).first()
+    def _first(self, query: Statement, **values: str) -> RefundRecord | None:
+        row = query.first(self._connection, values)
         return _record(row) if row else None
 
     def _update(self, *which: sa.ColumnElement[bool], **values: object) -> None:

@@ -3,15 +3,14 @@
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from service_kit.audit.chain import SALT_BYTES, VERSION, ChainKey, Head, Person
 from service_kit.audit.tables import Trail
-
-_PREFIX: Final = "new_"
+from service_kit.statements import NEW, Statement, insert_all, new
 
 
 @dataclass(frozen=True)
@@ -52,41 +51,30 @@ class Insertion:
 
     def __init__(self, trail: Trail, metadata: sa.MetaData, *, heads: bool) -> None:
         tables = metadata.tables
-        self._entry = _insert(tables[f"{trail.prefix}_entries"], leave_out=("sequence",))
-        self._others: list[tuple[str, Any]] = [
-            ("actor", _insert(tables[f"{trail.prefix}_actors"])),
-        ]
+        entry = insert_all(tables[f"{trail.prefix}_entries"], but=("sequence",))
+        others: list[tuple[str, Any]] = [("actor", insert_all(tables[f"{trail.prefix}_actors"]))]
         if heads:
-            self._others.append(("head", _move(tables[trail.heads], trail)))
-        self._together = self._entry.add_cte(
-            *(statement.cte(name) for name, statement in self._others)
+            others.append(("head", _move(tables[trail.heads], trail)))
+        self._together = Statement(
+            entry.add_cte(*(statement.cte(name) for name, statement in others))
         )
+        self._apart = [*(Statement(statement) for _, statement in others), Statement(entry)]
 
     def write(self, connection: Connection, link: Link) -> None:
         """Write the entry. Never a transaction's first write: the feed relies on it."""
         values = {**link.entry, **link.actor, "count": link.head.count, "head": link.head.seal}
-        parameters = {f"{_PREFIX}{name}": value for name, value in values.items()}
-        if connection.dialect.name == "postgresql":
-            connection.execute(self._together, parameters)
-            return
-        for _, statement in self._others:
-            connection.execute(statement, parameters)
-        connection.execute(self._entry, parameters)
-
-
-def _insert(table: sa.Table, *, leave_out: tuple[str, ...] = ()) -> sa.Insert:
-    columns = [column for column in table.c if column.name not in leave_out]
-    values = {c.name: sa.bindparam(f"{_PREFIX}{c.name}", type_=c.type) for c in columns}
-    return sa.insert(table).inline().values(values)
+        is_postgres = connection.dialect.name == "postgresql"
+        for statement in [self._together] if is_postgres else self._apart:
+            statement.change(connection, new(values))
 
 
 def _move(table: sa.Table, trail: Trail) -> sa.Update:
-    subject: sa.BindParameter[str] = sa.bindparam(f"{_PREFIX}{trail.subject}")
+    subject: sa.BindParameter[str] = sa.bindparam(f"{NEW}{trail.subject}")
     return (
         sa.update(table)
         .where(table.c[trail.head_id] == subject)
         .values(
-            audit_count=sa.bindparam(f"{_PREFIX}count"),
-            audit_head=sa.bindparam(f"{_PREFIX}head", type_=sa.LargeBinary),
+            audit_count=sa.bindparam(f"{NEW}count"),
+            audit_head=sa.bindparam(f"{NEW}head", type_=sa.LargeBinary),
         )
     )

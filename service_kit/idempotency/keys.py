@@ -1,16 +1,18 @@
 """The record of every keyed request, in the service's own database."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
 from service_kit.clock import CLOCK_SKEW_MAX
-from service_kit.database import RaceLost, UtcDateTime, insert_or_ignore
+from service_kit.database import RaceLost, UtcDateTime
 from service_kit.errors import IdempotencyKeyReused, RequestInProgress
 from service_kit.idempotency.record import DATABASE, KeyedRequest, Reply
+from service_kit.statements import Row, Statement, insert_or_ignore, new, parameter
 
 LEASE: Final = timedelta(seconds=15)
 RETENTION_MIN: Final = timedelta(hours=24)
@@ -56,6 +58,35 @@ class Claim:
     operation_id: str | None = None
 
 
+class KeyStatements:
+    """The statements over a service's table of keys."""
+
+    def __init__(self, table: sa.Table) -> None:
+        self.table = table
+        columns = table.c
+        scope = (
+            columns.caller_role == sa.bindparam("of_role"),
+            columns.caller == sa.bindparam("of_caller"),
+            columns.idempotency_key == sa.bindparam("of_key"),
+        )
+        # Insert first: the primary key, not this process, decides who owns a request.
+        self.insert = insert_or_ignore(table)
+        self.find = Statement(sa.select(table).where(*scope))
+        self.lock = Statement(sa.select(table).where(*scope).with_for_update())
+        self._scope = scope
+        self.begin_anew = self._update(
+            *(column.name for column in columns if not column.primary_key)
+        )
+        self.take_over = self._update("owner_id", "lease_until", "used_at")
+        self.record_operation = self._update("operation_id")
+        self.finish = self._update("reply_ok", "reply", "replied_at", "used_at")
+        self.release = self._update("lease_until", "used_at")
+
+    def _update(self, *names: str) -> Statement:
+        values = {name: parameter(self.table.c[name]) for name in names}
+        return Statement(sa.update(self.table).where(*self._scope).values(values))
+
+
 class IdempotencyKeys:
     """The key rows, within one transaction.
 
@@ -64,31 +95,44 @@ class IdempotencyKeys:
     """
 
     def __init__(
-        self, connection: Connection, table: sa.Table, *, retention: timedelta = RETENTION_MIN
+        self,
+        connection: Connection,
+        statements: KeyStatements,
+        *,
+        retention: timedelta = RETENTION_MIN,
     ) -> None:
         self._connection = connection
-        self._table = table
+        self._statements = statements
+        self._table = statements.table
         self._retention = retention
 
     def claim(
-        self, request: KeyedRequest, *, owner_id: str, now: datetime, lease: timedelta = LEASE
+        self,
+        request: KeyedRequest,
+        *,
+        owner_id: str,
+        now: datetime,
+        lease: timedelta = LEASE,
+        reply: Reply | None = None,
     ) -> Claim:
         """Take the key and lock its row until the transaction ends.
 
         `owner_id` names this execution: one that is run again recognises itself by it. If it
-        dies, a repeat may take over after `lease`.
+        dies, a repeat may take over after `lease`. A `reply` that is known already is stored at
+        once, if the key is taken.
 
         Raises IdempotencyKeyReused if the key belongs to another request, RequestInProgress if
         its first call is still running.
         """
         lease_until = now + min(lease, LEASE)
-        fresh = self._new_row(request, owner_id, lease_until, now)
-        # Insert first: the primary key, not this process, decides who owns the request.
-        if insert_or_ignore(self._connection, self._table, fresh):
+        fresh = new(
+            new_key(request, owner_id=owner_id, lease_until=lease_until, now=now, reply=reply)
+        )
+        if self._statements.insert.change(self._connection, fresh) == 1:
             return Claim()
         row = self._lock(request)
         if self._is_forgotten(row, now):
-            self._update(request, **_FORGOTTEN, **fresh)
+            self._run(self._statements.begin_anew, request, fresh)
             return Claim()
         if (row.method, bytes(row.fingerprint)) != (
             request.method,
@@ -101,7 +145,13 @@ class IdempotencyKeys:
             return Claim(reply=Reply(ok=row.reply_ok, body=bytes(row.reply), replayed_from=source))
         if not ours and _is_live(row.lease_until, now):
             raise RequestInProgress(method=request.method)
-        self._update(request, owner_id=owner_id, lease_until=lease_until, used_at=now)
+        self._run(
+            self._statements.take_over,
+            request,
+            new({"owner_id": owner_id, "lease_until": lease_until, "used_at": now}),
+        )
+        if reply:
+            self.finish(request, reply, now=now)
         return Claim(operation_id=row.operation_id)
 
     def lock(self, request: KeyedRequest) -> Claim:
@@ -110,19 +160,22 @@ class IdempotencyKeys:
 
     def record_operation(self, request: KeyedRequest, operation_id: str | None) -> None:
         """Bind the key to the operation that a repeat continues; to none: a repeat starts anew."""
-        self._update(request, operation_id=operation_id)
+        values = new({"operation_id": operation_id})
+        self._run(self._statements.record_operation, request, values)
 
     def finish(self, request: KeyedRequest, reply: Reply, *, now: datetime) -> None:
         """Store the final reply."""
-        self._update(request, reply_ok=reply.ok, reply=reply.body, replied_at=now, used_at=now)
+        values = {"reply_ok": reply.ok, "reply": reply.body, "replied_at": now, "used_at": now}
+        self._run(self._statements.finish, request, new(values))
 
     def release(self, request: KeyedRequest, *, now: datetime) -> None:
         """End the lease: a repeat may take over at once."""
-        self._update(request, lease_until=now, used_at=now)
+        values = new({"lease_until": now, "used_at": now})
+        self._run(self._statements.release, request, values)
 
     def find(self, request: KeyedRequest) -> Claim:
         """Say what the key holds, without locking it; nothing if there is none."""
-        row = self._connection.execute(self._row(request)).one_or_none()
+        row = self._statements.find.first(self._connection, _scope(request))
         return _claim_of(row) if row else Claim()
 
     def forget(self, *, limit: int, now: datetime) -> int:
@@ -156,56 +209,58 @@ class IdempotencyKeys:
         done = sa.or_(columns.reply.is_not(None), columns.operation_id.is_(None))
         return sa.and_(done, since < now - self._retention)
 
-    def _is_forgotten(self, row: Row[tuple[object, ...]], now: datetime) -> bool:
+    def _is_forgotten(self, row: Row, now: datetime) -> bool:
         if row.reply is None and row.operation_id is not None:
             return False
         return bool((row.replied_at or row.used_at) < now - self._retention)
 
-    def _lock(self, request: KeyedRequest) -> Row[tuple[object, ...]]:
-        row = self._connection.execute(self._row(request).with_for_update()).one_or_none()
+    def _lock(self, request: KeyedRequest) -> Row:
+        row = self._statements.lock.first(self._connection, _scope(request))
         if row is None:  # it was there a moment ago, and was forgotten since
             raise RaceLost
         return row
 
-    def _row(self, request: KeyedRequest) -> sa.Select[tuple[object, ...]]:
-        return sa.select(self._table).where(*self._scope(request))
-
-    def _update(self, request: KeyedRequest, **values: object) -> None:
-        statement = sa.update(self._table).where(*self._scope(request)).values(**values)
-        self._connection.execute(statement)
-
-    def _scope(self, request: KeyedRequest) -> tuple[sa.ColumnElement[bool], ...]:
-        columns = self._table.c
-        return (
-            columns.caller_role == request.role,
-            columns.caller == request.caller,
-            columns.idempotency_key == request.key,
-        )
-
-    def _new_row(
-        self, request: KeyedRequest, owner_id: str, lease_until: datetime, now: datetime
-    ) -> dict[str, object]:
-        return {
-            "caller_role": request.role,
-            "caller": request.caller,
-            "idempotency_key": request.key,
-            "method": request.method,
-            "fingerprint": request.fingerprint,
-            "owner_id": owner_id,
-            "lease_until": lease_until,
-            "used_at": now,
-            "claimed_at": now,
-        }
+    def _run(
+        self, statement: Statement, request: KeyedRequest, values: Mapping[str, object]
+    ) -> None:
+        statement.change(self._connection, {**values, **_scope(request)})
 
 
-def _claim_of(row: Row[tuple[object, ...]]) -> Claim:
+def new_key(
+    request: KeyedRequest,
+    *,
+    owner_id: str,
+    lease_until: datetime,
+    now: datetime,
+    reply: Reply | None,
+) -> dict[str, object]:
+    """Make the row of a key that is taken for the first time."""
+    return {
+        "caller_role": request.role,
+        "caller": request.caller,
+        "idempotency_key": request.key,
+        "method": request.method,
+        "fingerprint": request.fingerprint,
+        "operation_id": None,
+        "owner_id": owner_id,
+        "lease_until": lease_until,
+        "reply_ok": reply.ok if reply else None,
+        "reply": reply.body if reply else None,
+        "used_at": now,
+        "replied_at": now if reply else None,
+        "claimed_at": now,
+    }
+
+
+def _scope(request: KeyedRequest) -> dict[str, object]:
+    return {"of_role": request.role, "of_caller": request.caller, "of_key": request.key}
+
+
+def _claim_of(row: Row) -> Claim:
     reply = None
     if row.reply is not None:
         reply = Reply(ok=row.reply_ok, body=bytes(row.reply))
     return Claim(reply=reply, operation_id=row.operation_id)
-
-
-_FORGOTTEN: Final = {"operation_id": None, "reply_ok": None, "reply": None, "replied_at": None}
 
 
 def _is_live(lease_until: datetime, now: datetime) -> bool:

@@ -23,6 +23,7 @@ from payment_service.gateways.simulated import SimulatedGateway
 from payment_service.gateways.simulated_ledger import Books, SimulatedLedger
 from payment_service.storage.store import SqlStore as PaymentStore
 from service_kit import call
+from service_kit.database import Database
 from service_kit.idempotency.memory import NoReplyMemory, RedisReplyMemory
 
 # What is being done, by the RPC that is served or the name of the background work.
@@ -50,7 +51,7 @@ OPERATIONS: Final[Mapping[str, str]] = MappingProxyType(
 # What a transaction is for, by the function that runs it.
 TRANSACTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "Once.place": "change",
+        "SqlStore.place": "change",
         "Once.change": "change",
         "PaymentOperations._run": "intent",
         "SettleLeftBehind._take": "take",
@@ -158,7 +159,9 @@ def watched(reach: Reach) -> Iterator[None]:
 
 def _put_around(reach: Reach) -> list[_Original]:
     return [
-        *(_around_transactions(store, reach) for store in (OrderStore, PaymentStore)),
+        _around_transactions(OrderStore, "transact", reach),
+        _around_transactions(PaymentStore, "transact", reach),
+        _around_transactions(Database, "transact_at_once", reach),
         *(_around(GrpcPayments, method, "call", reach) for method in _PAYMENT_CALLS),
         *(_around(SimulatedGateway, method, "gateway", reach) for method in _GATEWAY_CALLS),
         *(
@@ -168,8 +171,8 @@ def _put_around(reach: Reach) -> list[_Original]:
     ]
 
 
-def _around_transactions(store: Any, reach: Reach) -> _Original:
-    transact = store.transact
+def _around_transactions(kind: Any, method: str, reach: Reach) -> _Original:
+    transact = getattr(kind, method)
 
     @wraps(transact)
     def wrapped(self: Any, work: Callable[[Any], Any]) -> Any:
@@ -192,8 +195,8 @@ def _around_transactions(store: Any, reach: Reach) -> _Original:
             _tell(reach, f"after_{step}", asker)
         return result
 
-    store.transact = wrapped
-    return store, "transact", transact
+    setattr(kind, method, wrapped)
+    return kind, method, transact
 
 
 def _around(kind: Any, method: str, step: str, reach: Reach) -> _Original:

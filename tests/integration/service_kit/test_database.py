@@ -22,11 +22,11 @@ from service_kit.database import (
     Database,
     RaceLost,
     UtcDateTime,
-    insert_or_ignore,
     sorted_text,
     transaction_is_open,
 )
 from service_kit.errors import ConcurrentUpdate, StorageUnavailable
+from service_kit.statements import insert_or_ignore, new
 from tests.captured_log import CapturedLog
 from tests.integration.service_kit.conftest import OpenDatabase, prepared
 from tests.integration.service_kit.cut_connection import CutAtCommit
@@ -47,6 +47,9 @@ remarks = sa.Table(
 )
 
 
+insert_note = insert_or_ignore(notes, but=("at",))
+
+
 @pytest.fixture
 def database(database_url: str, open_database: OpenDatabase) -> Database:
     """A database of each kind, with the tables above."""
@@ -65,6 +68,10 @@ def postgres(module_postgres_url: str, open_database: OpenDatabase) -> Database:
 
 def add(connection: Connection, name: str, **values: Any) -> None:
     connection.execute(sa.insert(notes).values(name=name, **values))
+
+
+def add_if_new(connection: Connection, name: str, stars: int = 0) -> bool:
+    return insert_note.change(connection, new({"name": name, "stars": stars})) == 1
 
 
 def names(connection: Connection) -> list[str]:
@@ -359,7 +366,7 @@ class TestALostConnection:
 
         def work(connection: Connection) -> str:
             runs.append(connection)
-            made = insert_or_ignore(connection, notes, {"name": "once", "stars": 7})
+            made = add_if_new(connection, "once", 7)
             return "made" if made else "found"
 
         with CutAtCommit(module_postgres_url) as line:
@@ -384,9 +391,7 @@ class TestALostConnection:
             line.cut_every_commit()
 
             with pytest.raises(StorageUnavailable):
-                database.transact(
-                    lambda connection: insert_or_ignore(connection, notes, {"name": "once"})
-                )
+                database.transact(lambda connection: add_if_new(connection, "once"))
 
         assert postgres.read(names) == ["once"]
 
@@ -704,8 +709,7 @@ class TestPostgres:
 class TestInsertOrIgnore:
     def test_says_whether_the_row_is_new_and_keeps_the_old_one(self, database: Database) -> None:
         def insert(stars: int) -> bool:
-            values = {"name": "note", "stars": stars}
-            return database.transact(lambda connection: insert_or_ignore(connection, notes, values))
+            return database.transact(lambda connection: add_if_new(connection, "note", stars))
 
         assert (insert(1), insert(2)) == (True, False)
         assert database.read(lambda c: c.execute(sa.select(notes.c.stars)).scalar_one()) == 1
@@ -716,12 +720,12 @@ class TestInsertOrIgnore:
         inserted = threading.Event()
 
         def first(connection: Connection) -> None:
-            insert_or_ignore(connection, notes, {"name": "note", "stars": 1})
+            add_if_new(connection, "note", 1)
             inserted.set()
             time.sleep(0.05)
 
         def second(connection: Connection) -> tuple[bool, list[str]]:
-            return insert_or_ignore(connection, notes, {"name": "note"}), names(connection)
+            return add_if_new(connection, "note"), names(connection)
 
         winner = threads.submit(postgres.transact, first)
         assert inserted.wait(10)

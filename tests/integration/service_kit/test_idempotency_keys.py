@@ -20,6 +20,7 @@ from service_kit.idempotency.keys import (
     RETENTION_MIN,
     Claim,
     IdempotencyKeys,
+    KeyStatements,
     idempotency_keys_table,
 )
 from service_kit.idempotency.record import DATABASE, KeyedRequest, Reply
@@ -29,6 +30,7 @@ T = TypeVar("T")
 
 metadata = sa.MetaData()
 table = idempotency_keys_table(metadata)
+statements = KeyStatements(table)
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 A_SECOND = timedelta(seconds=1)
@@ -48,7 +50,9 @@ class Rows:
         self.database = database
 
     def within(self, work: Callable[[IdempotencyKeys], T]) -> T:
-        return self.database.transact(lambda connection: work(IdempotencyKeys(connection, table)))
+        return self.database.transact(
+            lambda connection: work(IdempotencyKeys(connection, statements))
+        )
 
     def claim(
         self, request: KeyedRequest = REQUEST, *, owner: str = "run_1", now: datetime = NOW
@@ -276,7 +280,7 @@ class TestAnOldKey:
         rows.finish(PAID)
 
         def claim(connection: Connection) -> Claim:
-            keys = IdempotencyKeys(connection, table, retention=timedelta(hours=48))
+            keys = IdempotencyKeys(connection, statements, retention=timedelta(hours=48))
             return keys.claim(REQUEST, owner_id="run_2", now=NOW + timedelta(hours=47))
 
         assert rows.database.transact(claim).reply is not None
@@ -429,7 +433,7 @@ class TestFind:
         assert rows.within(lambda keys: keys.find(REQUEST)) == Claim()
         rows.claim()
         rows.record_operation("op_1")
-        found = rows.database.read(lambda c: IdempotencyKeys(c, table).find(REQUEST))
+        found = rows.database.read(lambda c: IdempotencyKeys(c, statements).find(REQUEST))
         assert found == Claim(operation_id="op_1")
         rows.finish(PAID)
         assert rows.within(lambda keys: keys.find(REQUEST)) == Claim(PAID, "op_1")

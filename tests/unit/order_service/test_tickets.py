@@ -1,6 +1,8 @@
 """Payment tickets."""
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import jwt
 import pytest
@@ -33,6 +35,17 @@ class TestTicket:
             "currency_code": "KWD",
             "minor_units": 4000,
         }
+
+    def test_is_what_a_library_makes_of_its_claims(self) -> None:
+        ticket = sign(new_order(customer_id="zoë"))
+        claims = jwt.decode(ticket, KEY_OF_TESTS, algorithms=["HS256"], audience="payment-service")
+
+        class Unescaped(json.JSONEncoder):
+            def __init__(self, **options: Any) -> None:
+                super().__init__(**{**options, "ensure_ascii": False})
+
+        made = jwt.encode(claims, KEY_OF_TESTS, algorithm="HS256", json_encoder=Unescaped)
+        assert ticket == made
 
     def test_is_the_same_for_the_same_order_whenever_it_is_signed(self) -> None:
         order = new_order()
