@@ -212,6 +212,16 @@ security-selftest: setup ## Take defences out of copies of the source, and see t
 bench: .venv-bench/.installed ## What calls cost, beside the floor and a peer: ARGS="create-order --again"; ARGS=--quick
 	@.venv-bench/bin/python -m bench $(ARGS)
 
+.PHONY: bench-growth bench-memory bench-startup bench-round-trips
+bench-growth: .venv-bench/.installed ## Whether reading stays quick, up to ten million orders (half an hour): ARGS="--sizes 1000 100000"
+	@.venv-bench/bin/python -m bench.growth $(ARGS)
+bench-memory: .venv-bench/.installed ## What the services hold in memory under load: MINUTES=10
+	@.venv-bench/bin/python -m bench.memory --minutes $(or $(MINUTES),10)
+bench-startup: .venv-bench/.installed ## How long until a service serves
+	@.venv-bench/bin/python -m bench.startup $(ARGS)
+bench-round-trips: .venv-bench/.installed ## How often a call waits for PostgreSQL
+	@.venv-bench/bin/python -m bench.round_trips
+
 .PHONY: bench-happy-path
 bench-happy-path: setup ## What a call costs now, beside an earlier commit: AGAINST=COMMIT
 	@python -m bench.happy_path --against $(or $(AGAINST),HEAD)

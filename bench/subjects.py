@@ -149,6 +149,14 @@ class Services(Subject):
 
     def start(self, stage: Stage) -> None:
         """Migrate, start, and wait until they serve."""
+        variables = self._prepared(stage)
+        for module in ("payment_service", "order_service"):
+            self._run(stage, module, "serve", **variables)
+        for address in (self.payment_address, self.address):
+            _wait_for_grpc(address)
+
+    def _prepared(self, stage: Stage) -> dict[str, str]:
+        """Choose ports, make the databases, and return the settings of both services."""
         order_port, payment_port = self._take_ports()
         data = stage.new_folder()
         variables = {
@@ -171,10 +179,7 @@ class Services(Subject):
             }
         else:
             self._migrate_postgres(stage, variables)
-        for module in ("payment_service", "order_service"):
-            self._run(stage, module, "serve", **variables)
-        for address in (self.payment_address, self.address):
-            _wait_for_grpc(address)
+        return variables
 
 
 class Floor(Subject):

@@ -134,7 +134,10 @@ class ListOrders(Workload):
     shares_orders = True
 
     def _grpc(self, subject: Subject, stock: Sequence[Placed], calls: int) -> Load:
-        request = pb.ListOrdersRequest(customer_id=CUSTOMER, page_size=20)
+        return self._pages(subject, calls)
+
+    def _pages(self, subject: Subject, calls: int, token: str = "") -> Load:
+        request = pb.ListOrdersRequest(customer_id=CUSTOMER, page_size=20, page_token=token)
         expected = {"orders.19.customer_id": CUSTOMER}
         return _order_load(subject, "ListOrders", [request] * calls, expected)
 

@@ -1,0 +1,144 @@
+"""make bench-round-trips: how often a call waits for PostgreSQL, and in how many transactions.
+
+Between the services and PostgreSQL stands a line that counts: each time it is waited for, the
+server says ReadyForQuery, and whether a transaction is open (PostgreSQL, "Message Formats").
+"""
+
+import argparse
+import socket
+import sys
+import threading
+from contextlib import suppress
+from typing import Final, Self
+
+import sqlalchemy as sa
+
+from bench.subjects import Services, Stage, send
+from bench.workloads import (
+    CreateOrder,
+    GetOrder,
+    ListOrders,
+    MarkOrderPaid,
+    PayOrder,
+    Workload,
+    place,
+    stock_for,
+)
+
+_READY: Final = ord("Z")
+_OUTSIDE: Final = ord("I")
+_HEADER_BYTES: Final = 5
+_CALLS: Final = 200
+_KINDS: Final = (CreateOrder, GetOrder, ListOrders, MarkOrderPaid, PayOrder)
+
+
+class CountingLine:
+    """Passes bytes between clients and PostgreSQL, and counts what the server has got ready."""
+
+    def __init__(self, server: str) -> None:
+        url = sa.make_url(server)
+        self._server = (str(url.host), int(url.port or 5432))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._port = self._listener.getsockname()[1]
+        self.trips = self.transactions = 0
+
+    def url(self, of: str) -> str:
+        """Return the way to a database through this line."""
+        # Encrypted, nothing could be counted; and the answer to whether it may be has no form.
+        plain = {"sslmode": "disable", "gssencmode": "disable"}
+        here = sa.make_url(of).set(host="127.0.0.1", port=self._port).update_query_dict(plain)
+        return here.render_as_string(hide_password=False)
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._server)
+                for target, ends in (
+                    (self._pass_on, (client, server)),
+                    (self._count, (server, client)),
+                ):
+                    threading.Thread(target=target, args=ends, daemon=True).start()
+
+    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            while sent := client.recv(65536):
+                server.sendall(sent)
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)
+
+    def _count(self, server: socket.socket, client: socket.socket) -> None:
+        waiting = b""
+        with suppress(OSError), client:
+            while received := server.recv(65536):
+                client.sendall(received)
+                waiting = self._counted(waiting + received)
+
+    def _counted(self, data: bytes) -> bytes:
+        """Count whole messages and return what is left: each is a letter, its length, its body."""
+        start = 0
+        while len(data) >= start + _HEADER_BYTES:
+            end = start + 1 + int.from_bytes(data[start + 1 : start + _HEADER_BYTES], "big")
+            if len(data) < end:
+                break
+            if data[start] == _READY:
+                self.trips += 1
+                self.transactions += data[end - 1] == _OUTSIDE
+            start = end
+        return data[start:]
+
+
+class _Counted(Services):
+    """Both services, with the line before their databases."""
+
+    def __init__(self, line: CountingLine) -> None:
+        # What is done in the background would be counted too.
+        idle = {f"{name}_SERVICE_BACKGROUND_WORK": "false" for name in ("ORDER", "PAYMENT")}
+        super().__init__("counted", variables=idle)
+        self._line = line
+
+    def _migrate_postgres(self, stage: Stage, variables: dict[str, str]) -> None:
+        super()._migrate_postgres(stage, variables)
+        for name in ("ORDER", "PAYMENT"):
+            key = f"{name}_SERVICE_DATABASE_URL"
+            variables[key] = self._line.url(variables[key])
+
+
+def main() -> int:
+    """Make calls of each kind and print what one took."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.parse_args()
+    print("| call | round trips | transactions |\n|---|--:|--:|")
+    with Stage() as stage, CountingLine(stage.database()) as line:
+        subject = _Counted(line)
+        try:
+            subject.start(stage)
+            place(subject, 50)
+            for kind in _KINDS:
+                print(_line(kind(), subject, line), flush=True)
+        finally:
+            subject.stop()
+    return 0
+
+
+def _line(workload: Workload, subject: Services, line: CountingLine) -> str:
+    # Once before it counts: what is prepared at the first time is not prepared again.
+    send(workload.load(subject, stock_for(workload, subject, 50), 50))
+    load = workload.load(subject, stock_for(workload, subject, _CALLS), _CALLS)
+    before = line.trips, line.transactions
+    send(load)
+    trips, transactions = line.trips - before[0], line.transactions - before[1]
+    name = type(workload).__name__
+    return f"| {name} | {trips / _CALLS:.1f} | {transactions / _CALLS:.1f} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
