@@ -165,6 +165,7 @@ def build(
     return Server(
         host=settings.host,
         port=settings.port,
+        shared_port=settings.workers > 1,
         services=[Service(SERVICE, servicer.add_to)],
         interceptors=[
             metrics.calls.in_progress,

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from psycopg.errors import InsufficientPrivilege
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -16,8 +16,16 @@ from service_kit.migrations import SchemaUnknown, pending, upgrade
 from service_kit.secrets import SecretUnusable, load_secret, private_folder
 from service_kit.server import CannotListen, Server, run_until_signal
 from service_kit.settings import ServiceSettings, SettingsError, describe, load
+from service_kit.worker_processes import (
+    Member,
+    Membership,
+    WorkerNotStarted,
+    WorkerProcesses,
+)
 
 S = TypeVar("S", bound=ServiceSettings)
+
+_MEMBER: Final = "--member"
 
 
 def _no_arguments(_parser: argparse.ArgumentParser) -> None:
@@ -66,7 +74,7 @@ class Program(Generic[S]):
     def run(self, arguments: Sequence[str] | None = None) -> int:
         """Run a command. Returns its exit code: 1 if it failed, 2 for wrong settings."""
         options = _parser(self).parse_args(arguments)
-        given = {"insecure": True} if getattr(options, "insecure", False) else {}
+        given = _given(options)
         try:
             settings = load(self.settings, **given)
         except SettingsError as error:
@@ -78,7 +86,8 @@ class Program(Generic[S]):
         try:
             if own:
                 return self._run(own, settings, options)
-            return {"serve": self._serve, "migrate": self._migrate}[options.command](settings)
+            serves = options.command == "serve"
+            return self._serve(settings, options.member) if serves else self._migrate(settings)
         except SettingsError as error:
             return _failed(f"wrong settings:\n{error}", code=2)
         except (
@@ -87,6 +96,7 @@ class Program(Generic[S]):
             FileUnusable,
             SchemaUnknown,
             SecretUnusable,
+            WorkerNotStarted,
         ) as error:
             return _failed(str(error))
         except (StorageUnavailable, OperationalError):
@@ -99,12 +109,36 @@ class Program(Generic[S]):
         except OSError as error:
             return _failed(f"{error.filename}: {error.strerror}")
 
-    def _serve(self, settings: S) -> int:
+    def _serve(self, settings: S, membership: Membership | None) -> int:
+        if membership:
+            return self._serve_as_member(settings, membership)
         if not settings.database_url:
             self._migrate(settings)
         elif pending(settings.database_url, self.migrations):
             return self._unmigrated()
+        if settings.workers > 1:
+            return self._serve_together(settings)
         run_until_signal(self.build(settings))
+        return 0
+
+    def _serve_together(self, settings: S) -> int:
+        insecure = ["--insecure"] if settings.insecure else []
+        count = ["--workers", str(settings.workers)]
+        workers = WorkerProcesses(
+            ["-m", self.module, "serve", *insecure, *count, _MEMBER],
+            count=settings.workers,
+            host=settings.host,
+            port=settings.port,
+            drain_seconds=settings.drain_seconds,
+        )
+        run_until_signal(workers)
+        return 1 if any(workers.exit_codes) else 0
+
+    def _serve_as_member(self, settings: S, membership: Membership) -> int:
+        metrics_port = settings.metrics_port_of(membership.number)
+        its = settings.model_copy(update={"port": membership.port, "metrics_port": metrics_port})
+        member = Member(self.build(its), membership, drain_seconds=its.drain_seconds)
+        run_until_signal(member, wait_for_end=member.wait_for_end)
         return 0
 
     def _migrate(self, settings: S) -> int:
@@ -124,6 +158,12 @@ class Program(Generic[S]):
 
     def _unmigrated(self) -> int:
         return _failed(f"the database is not migrated; first run: python -m {self.module} migrate")
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that stand on the command line."""
+    named = {name: getattr(options, name, None) for name in ("insecure", "workers")}
+    return {name: value for name, value in named.items() if value}
 
 
 def _failed(message: str, *, code: int = 1) -> int:
@@ -156,6 +196,15 @@ def _parser(program: Program[S]) -> argparse.ArgumentParser:
         action="store_true",
         help="listen beyond loopback without TLS, where something else encrypts",
     )
+    workers = settings.model_fields["workers"]
+    serve.add_argument(
+        "--workers",
+        metavar="N",
+        help=f"processes that serve on the port; {settings.variable('workers')} is the same"
+        f" ({workers.default})",
+    )
+    # For those processes themselves.
+    serve.add_argument(_MEMBER, type=Membership.parse, help=argparse.SUPPRESS)
     commands.add_parser(
         "migrate",
         help="bring the database to this version's schema",

@@ -86,7 +86,8 @@ class Server:
     are served at the same time; there are a few more, to refuse others. Beyond so many
     `connections` there is no further one, not for health either. `workers` run while it
     serves. `patience` is the one that the interceptors have. The drain ends `streams` at once.
-    Without `credentials` it serves in plaintext, beyond loopback only if `insecure`. `metrics`
+    Without `credentials` it serves in plaintext, beyond loopback only if `insecure`. A
+    `shared_port` it has together with other processes of the same service. `metrics`
     are told from before the first call until after the last one. `closers` run last, after
     whatever may need what they close.
     """
@@ -96,6 +97,7 @@ class Server:
         *,
         host: str,
         port: int,
+        shared_port: bool = False,
         services: Sequence[Service],
         interceptors: Sequence[grpc.ServerInterceptor],
         ping: Callable[[], None],
@@ -115,8 +117,7 @@ class Server:
     ) -> None:
         if not insecure and credentials is None and not is_loopback(host):
             raise NotLoopback(address=_joined(host, port))
-        # grpc is content with either address of localhost; the other may be somebody else's.
-        self._host = "127.0.0.1" if host == "localhost" else host
+        self._host = _address_of(host)
         self.port = port
         self._credentials = credentials
         self.workers = workers or Workers([])
@@ -133,7 +134,11 @@ class Server:
         self._server = grpc.server(
             self._pool,
             interceptors=list(interceptors),
-            options=_options(connections, max_connection_age_seconds, max_connection_idle_seconds),
+            options=[
+                # Without this a second server takes half of the connections of a port in silence.
+                ("grpc.so_reuseport", int(shared_port)),
+                *_options(connections, max_connection_age_seconds, max_connection_idle_seconds),
+            ],
         )
         for service in services:
             service.add_to(self._server)
@@ -239,8 +244,11 @@ def wait_for(queue: "SimpleQueue[T]") -> T:
             return queue.get(timeout=_SIGNAL_SECONDS)
 
 
-def run_until_signal(app: Runs) -> None:
-    """Start the app, wait for SIGTERM or SIGINT, stop it. For the main thread only."""
+def run_until_signal(app: Runs, *, wait_for_end: Callable[[], None] | None = None) -> None:
+    """Start the app, wait for SIGTERM or SIGINT, stop it. For the main thread only.
+
+    What `wait_for_end` waits for is as good as a signal.
+    """
     # A handler runs between any two instructions of this thread: only a queue whose `put` may
     # interrupt its own `get` is safe here, and an Event is not.
     signals: SimpleQueue[int] = SimpleQueue()
@@ -248,6 +256,13 @@ def run_until_signal(app: Runs) -> None:
         number: signal.signal(number, lambda received, _frame: signals.put(received))
         for number in (signal.SIGTERM, signal.SIGINT)
     }
+    if wait_for_end:
+
+        def watch() -> None:
+            wait_for_end()
+            signals.put(signal.SIGTERM)
+
+        threading.Thread(target=watch, daemon=True).start()
     try:
         try:
             app.start()
@@ -263,8 +278,6 @@ def _options(
     connections: int, max_connection_age_seconds: int, max_connection_idle_seconds: int
 ) -> list[tuple[str, int]]:
     return [
-        # Without this a second server takes half of the connections of a port in silence.
-        ("grpc.so_reuseport", 0),
         ("grpc.max_allowed_incoming_connections", connections),
         # Who connects and says nothing is let go.
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * _MILLISECONDS),
@@ -287,13 +300,39 @@ def _options(
     ]
 
 
+def reserved(host: str, port: int) -> socket.socket:
+    """Hold a port, 0 for any free one, on which servers with a shared port then listen.
+
+    Raises CannotListen, PortTaken.
+    """
+    host = _address_of(host)
+    try:
+        # Shared ports are shared with whoever asks; who does not is told of everybody.
+        _bound(host, port).close()
+        holder = _bound(host, port, socket.SO_REUSEPORT)
+    except OSError as error:
+        raise _refused(_joined(host, port), error) from None
+    # From now on it is in the way of another one that is not listened on yet either.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    return holder
+
+
+def _bound(host: str, port: int, *options: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        for option in (socket.SO_REUSEADDR, *options):
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
 def _cannot_listen(host: str, port: int) -> CannotListen:
     address = _joined(host, port)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
+        _bound(host, port).close()
     except OSError as error:
         return _refused(address, error)
     return CannotListen(address=address, problem="grpc refused it")
@@ -306,6 +345,11 @@ def _refused(address: str, error: OSError, *, variable: str = "") -> CannotListe
     if variable:
         problem += f"; {variable} chooses another port"
     return CannotListen(address=address, problem=problem)
+
+
+def _address_of(host: str) -> str:
+    # grpc is content with either address of localhost; the other may be somebody else's.
+    return "127.0.0.1" if host == "localhost" else host
 
 
 def _joined(host: str, port: int) -> str:

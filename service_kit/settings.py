@@ -26,6 +26,10 @@ S = TypeVar("S", bound="ServiceSettings")
 _SHARED_PREFIX: Final = "CHECKOUT_"
 _TEST_PREFIX: Final = "CHECKOUT_TEST_"
 _POSTGRES_DRIVER: Final = "postgresql+psycopg"
+_PORT_MAX: Final = 65_535
+_WORKERS_MAX: Final = 64
+# Not 1: the other service's metrics are next door.
+METRICS_PORT_STEP: Final = 10
 # Kubernetes puts these into every container for a service named, say, order-service.
 _SERVICE_LINK: Final = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_\w+)")
 
@@ -243,6 +247,13 @@ class ServiceSettings(BaseSettings):
     token_audience: str = setting(
         "service", "What a token must name as its audience (aud)", "any text", min_length=1
     )
+    workers: int = setting(
+        1,
+        "Processes that serve on the port; each has threads, connections and shares of its own",
+        f"1 to {_WORKERS_MAX}",
+        ge=1,
+        le=_WORKERS_MAX,
+    )
     # As many as one connection carries: the order service has one to the payment service, and a
     # call of its own beyond those would wait there, unseen, for another to end.
     threads: int = setting(
@@ -372,6 +383,7 @@ class ServiceSettings(BaseSettings):
             mistakes.append(
                 f"{name('port')} and {name('metrics_port')}: are the same port; set another one"
             )
+        mistakes += self._metrics_ports()
         mistakes += credentials.contradictions(self)
         mistakes += self._reachable()
         if (
@@ -385,6 +397,21 @@ class ServiceSettings(BaseSettings):
                 f" or name a file in {name('secret_key_file')}"
             )
         return mistakes
+
+    def metrics_port_of(self, worker: int) -> int | None:
+        """Return the port of a worker's own metrics; the first worker is number 0."""
+        if not self.metrics_port:
+            return self.metrics_port
+        return self.metrics_port + METRICS_PORT_STEP * worker
+
+    def _metrics_ports(self) -> Iterator[str]:
+        """Tell which port of another worker's metrics cannot be."""
+        ports = [port for i in range(1, self.workers) if (port := self.metrics_port_of(i))]
+        names = f"{self.variable('metrics_port')} and {self.variable('workers')}"
+        if self.port in ports:
+            yield f"{names}: a worker's metrics would be at {self.port}, {self.variable('port')}"
+        if ports and ports[-1] > _PORT_MAX:
+            yield f"{names}: the last worker's metrics would be at port {ports[-1]}"
 
     def _reachable(self) -> Iterator[str]:
         """Tell what is missing to be reached by other machines, if it is to be."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from service_kit.server import (
     PortTaken,
     Server,
     _cannot_listen,
+    reserved,
     run_until_signal,
 )
 from tests.stalled_line import stalled_line
@@ -76,6 +78,23 @@ class TestStart:
                 with pytest.raises(PortTaken):
                     second.start()
                 second.stop()
+
+    @pytest.mark.requirement("FR-135")
+    @pytest.mark.parametrize("host", ["localhost", "::1", EVERYWHERE, "::"])
+    def test_shares_a_port_that_is_reserved_for_it_and_its_like_alone(self, host: str) -> None:
+        with reserved(host, 0) as holder:
+            port = holder.getsockname()[1]
+            with pytest.raises(PortTaken):
+                reserved(host, port)
+            shared = partial(a_server, host=host, port=port, insecure=True, shared_port=True)
+            with serving(shared()) as channel, serving(shared()):
+                assert get_order(channel)(order("ord_1"), timeout=5)
+                with pytest.raises(PortTaken):
+                    reserved(host, port)
+                alone = a_server(host=host, port=port, insecure=True)
+                with pytest.raises(PortTaken):
+                    alone.start()
+                alone.stop()
 
     def test_says_why_else_it_cannot_listen(self) -> None:
         """192.0.2.0/24 is documentation's (RFC 5737): no machine has an address in it."""

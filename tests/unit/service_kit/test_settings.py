@@ -101,6 +101,24 @@ class TestLoad:
         environment.setenv("SHOP_METRICS_PORT", value)
         assert load(Settings).metrics_port == port
 
+    @pytest.mark.requirement("FR-135")
+    def test_gives_each_worker_a_port_for_its_metrics(
+        self, environment: pytest.MonkeyPatch
+    ) -> None:
+        settings = load(Settings, workers=3)
+        assert [settings.metrics_port_of(i) for i in range(3)] == [9451, 9461, 9471]
+        assert load(Settings, workers=3, metrics_port=0).metrics_port_of(2) == 0
+        assert load(Settings, workers=3, metrics_port="off").metrics_port_of(2) is None
+
+    @pytest.mark.requirement("FR-135")
+    @pytest.mark.parametrize("wrong", [{"port": 9471}, {"metrics_port": 65_516}])
+    def test_refuses_workers_whose_metrics_have_no_port(
+        self, environment: pytest.MonkeyPatch, wrong: dict[str, int]
+    ) -> None:
+        with pytest.raises(SettingsError, match=r"^SHOP_METRICS_PORT and SHOP_WORKERS: "):
+            load(Settings, workers=3, **wrong)
+        load(Settings, workers=2, **wrong)
+
     def test_knows_the_form_of_the_log(self, environment: pytest.MonkeyPatch) -> None:
         assert load(Settings).json_logs() is None
         assert load(Settings, log_format="json").json_logs() is True
