@@ -163,7 +163,7 @@ class Program(Generic[S]):
 def _given(options: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that stand on the command line."""
     named = {name: getattr(options, name, None) for name in ("insecure", "workers")}
-    return {name: value for name, value in named.items() if value}
+    return {name: value for name, value in named.items() if value not in {None, False}}
 
 
 def _failed(message: str, *, code: int = 1) -> int:
