@@ -27,6 +27,14 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="also what has been measured")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw each case into it")
     parser.add_argument("--rounds", type=int, default=Size.rounds)
+    parser.add_argument(
+        "--at-a-time",
+        type=int,
+        nargs="+",
+        default=(),
+        metavar="N",
+        help="default: as each case says",
+    )
     parser.add_argument("--seconds", type=float, default=Size.seconds, help="of a run")
     options = parser.parse_args()
     unknown = set(options.cases) - {case.name for case in CASES}
@@ -37,7 +45,7 @@ def main() -> int:
         return 0
     chosen = [case for case in CASES if case.name in options.cases or not options.cases]
     missing = [case for case in chosen if options.again or saved(case) is None]
-    size = Size(rounds=options.rounds, seconds=options.seconds)
+    size = Size(rounds=options.rounds, seconds=options.seconds, concurrencies=options.at_a_time)
     if missing:
         with Stage() as stage:
             for case in missing:
@@ -67,6 +75,10 @@ def _print(cases: Sequence[Case]) -> None:
     for case in cases:
         if result := saved(case):
             print("\n".join(lines(case, result)))
+            machine = result["machine"]
+            print(
+                f"Measured at {machine['commit']} on {machine['cpu']}, {machine['cores']} cores.\n"
+            )
             goals += goal_lines(case, result)
     print("\n".join(goals))
 
