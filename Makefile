@@ -212,6 +212,10 @@ security-selftest: setup ## Take defences out of copies of the source, and see t
 bench: .venv-bench/.installed ## What calls cost, beside the floor and a peer: ARGS="create-order --again"; ARGS=--quick
 	@.venv-bench/bin/python -m bench $(ARGS)
 
+.PHONY: bench-proxied
+bench-proxied: .venv-bench/.installed ## Envoy before two processes of each service, one of each killed under load
+	@.venv-bench/bin/python -m bench.proxied $(ARGS)
+
 .PHONY: bench-growth bench-memory bench-startup bench-round-trips
 bench-growth: .venv-bench/.installed ## Whether reading stays quick, up to ten million orders (half an hour): ARGS="--sizes 1000 100000"
 	@.venv-bench/bin/python -m bench.growth $(ARGS)

@@ -136,8 +136,9 @@ class CallInterceptor(grpc.ServerInterceptor):
             started = time.monotonic()
             metadata = text_metadata(context)
             call = _begin(contract, metadata, context, started)
+            # At the end only: once headers are on their way, no proxy can ask another process for
+            # the reply of one that has died.
             trailers = [(TRACE_ID, call.trace.trace_id)]
-            context.send_initial_metadata(tuple(trailers))
             status: Status | None = None
             reply = b""
             with serving(call):

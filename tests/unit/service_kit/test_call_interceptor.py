@@ -213,30 +213,37 @@ class TestACall:
 @pytest.mark.requirement("FR-232")
 class TestTheTrace:
     def test_is_the_callers_traceparent(self, client: Client, greeter: Greeter) -> None:
-        _, initial, trailers = client.greet(traceparent=TRACEPARENT, x_trace_id="f" * 32)
+        _, _, trailers = client.greet(traceparent=TRACEPARENT, x_trace_id="f" * 32)
 
-        assert initial["x-trace-id"] == trailers["x-trace-id"] == TRACE_ID
+        assert trailers["x-trace-id"] == TRACE_ID
         assert greeter.calls[0].trace.trace_id == TRACE_ID
         assert greeter.calls[0].trace.parent_id == "b7ad6b7169203331"
 
     def test_is_else_the_callers_trace_id(self, client: Client, greeter: Greeter) -> None:
-        _, initial, trailers = client.greet(x_trace_id=TRACE_ID)
+        _, _, trailers = client.greet(x_trace_id=TRACE_ID)
 
-        assert initial["x-trace-id"] == trailers["x-trace-id"] == TRACE_ID
+        assert trailers["x-trace-id"] == TRACE_ID
         assert greeter.calls[0].trace.trace_id == TRACE_ID
 
     @pytest.mark.parametrize("given", [None, "not-a-trace-id"])
     def test_is_else_a_new_one(self, client: Client, greeter: Greeter, given: str | None) -> None:
-        _, initial, trailers = client.greet(x_trace_id=given)
+        _, _, trailers = client.greet(x_trace_id=given)
 
-        assert initial["x-trace-id"] == trailers["x-trace-id"] == greeter.calls[0].trace.trace_id
-        assert len(bytes.fromhex(initial["x-trace-id"])) == 16
+        assert trailers["x-trace-id"] == greeter.calls[0].trace.trace_id
+        assert len(bytes.fromhex(trailers["x-trace-id"])) == 16
+
+    def test_is_told_at_the_end_so_that_a_proxy_may_ask_again_until_then(
+        self, client: Client
+    ) -> None:
+        _, initial, _ = client.greet(x_trace_id=TRACE_ID)
+
+        assert "x-trace-id" not in initial
 
     def test_is_told_with_a_refusal_too(self, client: Client) -> None:
         with refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_MISSING") as refusal:
             client.greet(x_actor_id=None, traceparent=TRACEPARENT)
 
-        assert refusal.initial["x-trace-id"] == refusal.trailers["x-trace-id"] == TRACE_ID
+        assert refusal.trailers["x-trace-id"] == TRACE_ID
 
 
 @pytest.mark.requirement("FR-234")
