@@ -77,6 +77,8 @@ lock: setup ## Resolve the lock files anew from pyproject.toml
 		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	@python -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --group security \
 		--custom-compile-command "make lock" -o security/requirements.lock
+	@python -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --group proxy \
+		--custom-compile-command "make lock" -o deploy/requirements.lock
 	@python -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --group bench \
 		--constraint requirements.lock --custom-compile-command "make lock" pyproject.toml -o bench/requirements.lock
 
@@ -162,7 +164,7 @@ security: lint bandit .venv-security/.installed ## Look for holes: ruff's S rule
 
 .PHONY: vulnerabilities
 vulnerabilities: .venv-security/.installed ## Ask the public databases what is known of every locked version (needs the internet)
-	@for lock in requirements.lock security/requirements.lock bench/requirements.lock; do \
+	@for lock in requirements.lock security/requirements.lock bench/requirements.lock deploy/requirements.lock; do \
 		.venv-security/bin/python -m pip_audit --strict --disable-pip --require-hashes -r "$$lock"; done
 
 .PHONY: sbom
@@ -212,10 +214,6 @@ security-selftest: setup ## Take defences out of copies of the source, and see t
 bench: .venv-bench/.installed ## What calls cost, beside the floor and a peer: ARGS="create-order --again"; ARGS=--quick
 	@.venv-bench/bin/python -m bench $(ARGS)
 
-.PHONY: bench-proxied
-bench-proxied: .venv-bench/.installed ## Envoy before two processes of each service, one of each killed under load
-	@.venv-bench/bin/python -m bench.proxied $(ARGS)
-
 .PHONY: bench-growth bench-memory bench-startup bench-round-trips
 bench-growth: .venv-bench/.installed ## Whether reading stays quick, up to ten million orders (half an hour): ARGS="--sizes 1000 100000"
 	@.venv-bench/bin/python -m bench.growth $(ARGS)
@@ -244,6 +242,15 @@ demo: setup ## Watch a checkout: both services start, every step is shown; SECUR
 serve: setup ## Keep both services running on 127.0.0.1:50051 and 127.0.0.1:50052; SECURE=1 as make certs says
 	@exec python deploy/serve.py $(if $(SECURE),--secured)
 
+# Envoy has an environment of its own, which nothing else needs.
+.venv-proxy/.installed: deploy/requirements.lock | setup
+	$(call beside,.venv-proxy,deploy/requirements.lock)
+	@touch $@
+
+.PHONY: proxy-demo
+proxy-demo: .venv-proxy/.installed ## Watch Envoy before two processes of each service, while one of each is killed
+	@python -m deploy.proxy_demo
+
 .PHONY: certs
 certs: setup ## Make throw-away certificates and keys in .data/credentials, to try SECURE=1
 	@python -m deploy.credentials certs
@@ -254,5 +261,5 @@ readme: setup ## Run the README's commands and write their output into it
 
 .PHONY: clean
 clean: ## Remove the environment, the local data and every cache
-	@rm -rf .venv .venv-security .venv-bench .data .coverage .coverage.* htmlcov build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-security .venv-bench .venv-proxy .data .coverage .coverage.* htmlcov build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
