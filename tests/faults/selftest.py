@@ -54,14 +54,10 @@ LAYERS: Final = (
     Layer("random kills", ("test_random_kills.py",), 0.5),
     Layer("zombies", ("test_zombies.py",)),
     Layer("network", ("test_network.py",), 0.3),
+    Layer("planted replies", ("test_planted_replies.py",), 0.3),
     Layer(
         "stores",
-        (
-            "test_postgres_errors.py",
-            "test_planted_replies.py",
-            "test_redis_troubles.py",
-            "test_sqlite_troubles.py",
-        ),
+        ("test_postgres_errors.py", "test_redis_troubles.py", "test_sqlite_troubles.py"),
         0.3,
     ),
 )

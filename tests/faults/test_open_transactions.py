@@ -1,25 +1,29 @@
-"""A transaction is still open when another comes that must not overlook it. On PostgreSQL only.
+"""A transaction is still open when another comes that must not overlook it.
 
-On SQLite there is one writer at a time, and nothing to overlook.
+On PostgreSQL. On SQLite there is one writer at a time: it must be one from the beginning on.
 """
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from typing import Any, Final
 
 import pytest
 import sqlalchemy as sa
 
+from payment_service.storage.orders import StoredOrders
 from tests.builders import money
 from tests.client import ALICE, OPERATIONS, ORDER_SERVICE, SHOP
+from tests.faults.background import READ, run_dry
 from tests.faults.clients import TOTAL, Client
 from tests.faults.figures import Figures
 from tests.faults.history import Answered, Call, Refused, Request, ask
 from tests.faults.points import Pause, points_around_the_services
 from tests.faults.scenarios import direct_payment
 from tests.faults.shop import Shop
-from tests.system.checkouts import POSTGRESQL, Checkouts
+from tests.system.checkouts import POSTGRESQL, SQLITE, Checkouts
 
 _SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.01
@@ -36,11 +40,18 @@ _WAITING: Final = sa.text(
 @pytest.fixture(scope="module")
 def shop(checkouts: Checkouts, errors_only: None, figures: Figures) -> Iterator[Shop]:
     """A shop for all of them."""
+    with opened(checkouts, POSTGRESQL, figures) as shop:
+        yield shop
+
+
+@contextmanager
+def opened(checkouts: Checkouts, database: str, figures: Figures) -> Iterator[Shop]:
+    """Open a shop over a database."""
     with (
         points_around_the_services() as points,
-        checkouts.running(POSTGRESQL, payment_gateway_slow_seconds=0.01) as checkout,
+        checkouts.running(database, payment_gateway_slow_seconds=0.01) as checkout,
     ):
-        yield Shop(checkout, POSTGRESQL, points, figures)
+        yield Shop(checkout, database, points, figures)
 
 
 def paid(client: Client) -> Any:
@@ -140,6 +151,65 @@ def test_what_is_being_given_back_is_not_given_back_again(
     assert isinstance(second.outcome, Refused)
     assert second.outcome.reason == "REFUND_EXCEEDS_PAYMENT"
     shop.check()
+
+
+def test_the_reader_of_payments_waits_for_one_that_is_being_written_down(
+    shop: Shop, pool: ThreadPoolExecutor
+) -> None:
+    shop.settle()
+    first, second = (pay(shop.client.place()) for _ in range(2))
+    with held(shop, pool, first, "process.in_outcome"):
+        shop.client.insist(second)
+        run_dry(shop.checkout, READ)
+    shop.check()
+
+
+def test_on_sqlite_nobody_writes_between_a_look_and_what_follows(
+    checkouts: Checkouts,
+    errors_only: None,
+    figures: Figures,
+    pool: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with opened(checkouts, SQLITE, figures) as shop:
+        order = declined(shop.client)
+        pause, look = Pause(), StoredOrders.lock
+
+        def look_and_pause(orders: StoredOrders, order_id: str) -> bool:
+            sealed = look(orders, order_id)
+            pause()
+            return sealed
+
+        monkeypatch.setattr(StoredOrders, "lock", look_and_pause)
+        paying = pool.submit(shop.client.insist, pay(order))
+        assert pause.is_reached(_SECONDS)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            write_as_somebody_else(shop.checkout.payment_settings.effective_database_url())
+        pause.end()
+        paying.result()
+        shop.check()
+
+
+def write_as_somebody_else(url: str) -> None:
+    """Begin to write into an SQLite database as another program would, without any patience."""
+    file = sa.make_url(url).database
+    assert file is not None
+    with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+
+
+@contextmanager
+def held(shop: Shop, pool: ThreadPoolExecutor, request: Request, point: str) -> Iterator[None]:
+    """Hold a request in the middle of its transaction, for the block."""
+    pause = Pause()
+    shop.points.at(point, request.trace_id, pause)
+    sending = pool.submit(shop.client.insist, request)
+    assert pause.is_reached(_SECONDS), f"never reached {point}"
+    try:
+        yield
+    finally:
+        pause.end()
+    sending.result()
 
 
 def overtake(

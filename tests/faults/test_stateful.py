@@ -334,6 +334,23 @@ def standing(
         yield request.param, checkout
 
 
+def test_a_payment_of_another_order_pays_for_nothing(
+    standing: tuple[str, Checkout], figures: Figures
+) -> None:
+    """Chance takes long to get there: of the same customer, and over the same amount."""
+
+    class Story(Shopping):
+        database, checkout = standing
+
+    Story.figures = figures
+    story = Story()
+    one, other = (story.place(story.alice, 4000, story.alice) for _ in range(2))
+    payment = Request("ProcessPayment", story.alice, new_key(), order_id=one, token="tok_visa")
+    story.comparison.send(payment)
+    story.ask("MarkOrderPaid", other, "the shop", payment_id=story.payment_of(payment))
+    story.teardown()
+
+
 # The shortest story is looked for, for minutes, only where the whole of them is told.
 _PHASES: Final = set(Phase) if sized(100) == 100 else set(Phase) - {Phase.shrink}
 
