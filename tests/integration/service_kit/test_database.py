@@ -4,7 +4,7 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+from psycopg.pq import TransactionStatus
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
@@ -695,15 +696,40 @@ class TestPostgres:
     def test_has_on_disk_what_it_confirms_whatever_the_database_is_set_to(
         self, postgres_url: str, open_database: OpenDatabase
     ) -> None:
-        name = sa.make_url(postgres_url).database
-        statement = sa.text(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
-        with open_database(postgres_url).engine.begin() as connection:
-            connection.execute(statement)
+        _set(open_database(postgres_url), "synchronous_commit", "off")
 
-        def ask(connection: Connection) -> object:
-            return connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
+        assert open_database(postgres_url).transact(_asked("synchronous_commit")) == "on"
 
-        assert open_database(postgres_url).transact(ask) == "on"
+    def test_has_each_statement_see_what_is_committed_whatever_the_database_is_set_to(
+        self, postgres_url: str, open_database: OpenDatabase
+    ) -> None:
+        _set(open_database(postgres_url), "default_transaction_isolation", "serializable")
+
+        database = open_database(postgres_url)
+        for run in (database.transact, database.transact_at_once, database.read):
+            assert run(_asked("transaction_isolation")) == "read committed"
+
+    def test_has_a_transaction_only_where_there_is_one_to_be_committed(
+        self, postgres: Database
+    ) -> None:
+        def is_open(connection: Connection) -> bool:
+            driver: Any = connection.connection.driver_connection
+            connection.exec_driver_sql("SELECT 1")
+            return bool(driver.info.transaction_status != TransactionStatus.IDLE)
+
+        assert postgres.transact(is_open)
+        assert not postgres.transact_at_once(is_open)
+        assert not postgres.read(is_open)
+
+
+def _set(database: Database, setting: str, value: str) -> None:
+    name = database.engine.url.database
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE \"{name}\" SET {setting} = '{value}'")
+
+
+def _asked(setting: str) -> Callable[[Connection], str]:
+    return lambda connection: str(connection.exec_driver_sql(f"SHOW {setting}").scalar_one())
 
 
 class TestInsertOrIgnore:
