@@ -3,6 +3,7 @@
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -34,8 +35,12 @@ class Tally:
 
     made: int = 0
     failed: list[str] = field(default_factory=list)
-    sent_again: int = 0
     slowest_seconds: float = 0.0
+    # Checkouts of which a client sent a call again, and those of which only Envoy did.
+    helped_by_client: int = 0
+    helped_by_envoy: int = 0
+    # Why clients sent again.
+    refusals: Counter[str] = field(default_factory=Counter)
 
 
 class Shoppers:
@@ -64,15 +69,21 @@ class Shoppers:
     def _shop(self, shop: OrderServiceStub) -> None:
         while (number := self._next()) is not None:
             began = time.monotonic()
-            problem = self._problem_with(shop, number)
-            with self._lock:
-                self.tally.slowest_seconds = max(
-                    self.tally.slowest_seconds, time.monotonic() - began
-                )
-                if problem:
-                    self.tally.failed.append(problem)
-                else:
-                    self.tally.made += 1
+            checkout = _Checkout(shop, number)
+            problem = checkout.problem()
+            self._count(checkout, problem, time.monotonic() - began)
+
+    def _count(self, checkout: "_Checkout", problem: str, seconds: float) -> None:
+        with self._lock:
+            tally = self.tally
+            tally.slowest_seconds = max(tally.slowest_seconds, seconds)
+            tally.refusals += checkout.refusals
+            tally.helped_by_client += bool(checkout.refusals)
+            tally.helped_by_envoy += checkout.was_helped_by_envoy and not checkout.refusals
+            if problem:
+                tally.failed.append(problem)
+            else:
+                tally.made += 1
 
     def _next(self) -> int | None:
         with self._lock:
@@ -81,14 +92,24 @@ class Shoppers:
             self._begun += 1
             return self._begun
 
-    def _problem_with(self, shop: OrderServiceStub, number: int) -> str:
+
+class _Checkout:
+    """One of them: an order that is placed, paid and read."""
+
+    def __init__(self, shop: OrderServiceStub, number: int) -> None:
+        self._shop = shop
+        self._token = "tok_visa" if number % _SLOW_ONE_OF else "tok_slow"
+        self.refusals = Counter[str]()
+        self.was_helped_by_envoy = False
+
+    def problem(self) -> str:
+        """Go through it. Return what is wrong in the end; nothing if the order is paid."""
         try:
-            return self._check_out(shop, number)
+            return self._check_out()
         except Refused as refused:
             return str(refused)
 
-    def _check_out(self, shop: OrderServiceStub, number: int) -> str:
-        """Return what is wrong with the order in the end; nothing if it is paid."""
+    def _check_out(self) -> str:
         mug = order_service_pb2.NewOrderItem(
             sku="MUG-1",
             name="Mug",
@@ -96,20 +117,21 @@ class Shoppers:
             unit_price=Money(currency_code="EUR", minor_units=1250),
         )
         created = self._send(
-            shop.CreateOrder,
+            self._shop.CreateOrder,
             order_service_pb2.CreateOrderRequest(
                 idempotency_key=str(uuid.uuid4()), customer_id="alice", items=[mug]
             ),
         )
-        token = "tok_visa" if number % _SLOW_ONE_OF else "tok_slow"
         self._send(
-            shop.PayOrder,
+            self._shop.PayOrder,
             order_service_pb2.PayOrderRequest(
-                idempotency_key=str(uuid.uuid4()), order_id=created.order.id, payment_token=token
+                idempotency_key=str(uuid.uuid4()),
+                order_id=created.order.id,
+                payment_token=self._token,
             ),
         )
         read = self._send(
-            shop.GetOrder, order_service_pb2.GetOrderRequest(order_id=created.order.id)
+            self._shop.GetOrder, order_service_pb2.GetOrderRequest(order_id=created.order.id)
         )
         is_paid = read.order.status == order_pb2.ORDER_STATUS_PAID
         return "" if is_paid else f"{read.order.id} is not paid"
@@ -118,18 +140,21 @@ class Shoppers:
         """Send the same again until there is an answer that lasts, as the README says."""
         for attempt in range(_ATTEMPTS_MAX):
             try:
-                return rpc(request, metadata=_CALLER.metadata, timeout=_TIMEOUT_SECONDS)
+                reply, done = rpc.with_call(
+                    request, metadata=_CALLER.metadata, timeout=_TIMEOUT_SECONDS
+                )
             except grpc.RpcError as error:
                 refused = Refused(error)
                 if not _may_pass(refused) or attempt == _ATTEMPTS_MAX - 1:
                     raise refused from None
-            with self._lock:
-                self.tally.sent_again += 1
+            else:
+                attempts = dict(done.initial_metadata()).get("x-envoy-attempt-count", "1")
+                self.was_helped_by_envoy |= int(attempts) > 1
+                return reply
+            self.refusals[refused.reason or refused.code.name] += 1
             time.sleep(min(0.2 * 2**attempt, 3))
         raise AssertionError
 
 
 def _may_pass(refused: Refused) -> bool:
-    # Without a reason no service has answered: a process died when its answer had begun, which
-    # the proxy cannot take back, and cuts.
     return refused.is_passing or refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED

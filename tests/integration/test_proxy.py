@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from deploy import proxy
+from deploy.proxy_demo import all_is_well
+from deploy.shoppers import Tally
+from service_kit.contract.descriptors import ContractImage
 
 needs_envoy = pytest.mark.skipif(not proxy.is_set_up(), reason="make proxy-demo sets it up")
 
@@ -44,3 +47,40 @@ class TestTheConfiguration:
     def test_would_be_refused_if_a_setting_had_no_meaning(self, file: Path) -> None:
         file.write_text(file.read_text("utf-8").replace("num_retries:", "number_of_retries:"))
         assert proxy.accepts(file).returncode != 0
+
+
+class TestWhatIsSentAgain:
+    """The routes send every call again but those of streams: the contract has to allow it."""
+
+    def test_is_executed_once_or_changes_nothing(self) -> None:
+        allowed = {
+            contract.idempotency for contract in ContractImage.installed().contracts.values()
+        }
+        assert allowed == {"read_only", "by_key", "by_resource"}
+
+    def test_is_no_stream_that_has_begun(self) -> None:
+        text = proxy.configuration(NUMBERED)
+        for method, rpc in ContractImage.installed().rpcs.items():
+            if rpc.server_streaming:
+                route = text.partition(f"match: {{path: {method}, grpc: {{}}}}")[2]
+                policy, _, _ = route.partition("- match:")
+                assert "timeout: 0s" in policy
+                assert "retry_on: connect-failure,refused-stream\n" in policy
+
+    def test_is_sent_to_who_says_that_the_service_is_healthy(self) -> None:
+        text = proxy.configuration(NUMBERED)
+        for service in ContractImage.installed().services:
+            assert f"grpc_health_check: {{service_name: {service}}}" in text
+
+
+class TestTheDemonstration:
+    def test_is_content_with_nothing_less_than_every_checkout_and_one_order_each(self) -> None:
+        assert all_is_well(Tally(made=3), "0 violations in 3 orders")
+
+        assert not all_is_well(Tally(made=3), "0 violations in 4 orders")
+        assert not all_is_well(Tally(made=3), "1 violations in 3 orders")
+        assert not all_is_well(Tally(made=3), "")
+        assert not all_is_well(
+            Tally(made=3, failed=["PAYMENT_DECLINED"]), "0 violations in 3 orders"
+        )
+        assert not all_is_well(Tally(), "0 violations in 0 orders")
