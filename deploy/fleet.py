@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+import psycopg
+
 from deploy.processes import MODULES, ServiceProcess, free_ports, without_settings
 from deploy.proxy import PORTS, Proxy
 from tests.scrape import scrape_server
@@ -35,6 +37,7 @@ class Fleet:
         ports = dict(zip(PORTS, found, strict=False))
         metrics_ports = iter(found[len(PORTS) :])
         self.proxy = Proxy(folder, ports)
+        self._databases = databases
         self._shared = {
             **without_settings(os.environ),
             "CHECKOUT_DATA_DIR": str(folder),
@@ -100,6 +103,16 @@ class Fleet:
         methods = CHECKOUT_CALLS[process.module]
         series = scrape_server(process.metrics).series("checkout_rpc_calls_total")
         return int(sum(n for labels, n in series if labels["method"].endswith(methods)))
+
+    def stored_bytes(self) -> int:
+        """Ask PostgreSQL how much both databases take on disk, with their indexes."""
+        sizes = 0
+        for url in self._databases.values():
+            with psycopg.connect(postgres.plain_url(url)) as connection:
+                row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+                assert row is not None
+                sizes += int(row[0])
+        return sizes
 
     def verify(self) -> str:
         """Compare both databases and the gateway's ledger, and return what is told."""

@@ -56,6 +56,7 @@ def _demonstrate(fleet: Fleet, screen: Screen) -> int:
     screen.heading(f"{SHOPPERS} shoppers create, pay and read orders, all over one connection")
     balance = Balance()
     shoppers = Shoppers(fleet.proxy.orders)
+    stored_before = fleet.stored_bytes()
     with shoppers.shopping():
         time.sleep(_QUIET_SECONDS)
     # Read while nobody calls: the numbers are of one moment.
@@ -65,8 +66,9 @@ def _demonstrate(fleet: Fleet, screen: Screen) -> int:
         _kill_some(fleet, screen, balance)
     for name in fleet.processes:
         balance.read(fleet, name, "since it started, at the end")
+    stored = fleet.stored_bytes() - stored_before
     verdict = fleet.verify()
-    _tell(fleet, screen, balance, shoppers.tally)
+    _tell(fleet, screen, balance, shoppers.tally, stored)
     screen.heading("python -m order_service verify")
     screen.line(f"    {verdict}")
     is_well = all_is_well(shoppers.tally, verdict)
@@ -102,7 +104,7 @@ def _sleep_until(moment: float) -> None:
     time.sleep(max(0.0, moment - time.monotonic()))
 
 
-def _tell(fleet: Fleet, screen: Screen, balance: Balance, tally: Tally) -> None:
+def _tell(fleet: Fleet, screen: Screen, balance: Balance, tally: Tally, stored: int) -> None:
     calls = "; ".join(", ".join(methods) for methods in CHECKOUT_CALLS.values())
     screen.heading(f"Calls that each process answered, by its own metrics ({calls})")
     screen.line()
@@ -121,6 +123,8 @@ def _tell(fleet: Fleet, screen: Screen, balance: Balance, tally: Tally) -> None:
         counts.append((f"calls Envoy sent again, {cluster}", str(again)))
     reasons = ", ".join(f"{count} {reason}" for reason, count in tally.refusals.most_common())
     counts.append(("calls clients sent again", reasons or "0"))
+    if tally.made:
+        counts.append(("bytes in PostgreSQL for each", f"{stored / tally.made:,.0f}"))
     screen.facts(counts)
     for problem in tally.failed[:10]:
         screen.line(screen.styled(f"    ✗ {problem}", "red"))
