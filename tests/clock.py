@@ -1,6 +1,7 @@
 """A clock that a test can move."""
 
 from datetime import datetime, timedelta
+from itertools import count
 
 from service_kit.clock import SystemClock
 
@@ -31,3 +32,15 @@ class StandingClock(MovableClock):
     def now(self) -> datetime:
         """Return the moment it was moved to."""
         return self._began + self._ahead
+
+
+class CreepingClock(StandingClock):
+    """Stands nearly still until it is moved: no moment is told twice, as none comes twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = count()
+
+    def now(self) -> datetime:
+        """Return the moment it was moved to, and a microsecond more each time."""
+        return super().now() + timedelta(microseconds=next(self._told))

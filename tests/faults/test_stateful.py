@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from tests.builders import new_key
 from tests.checkout import Checkout
 from tests.client import OPERATIONS, SHOP, Caller
-from tests.clock import StandingClock
+from tests.clock import CreepingClock
 from tests.faults.aftermath import books_of, violations
 from tests.faults.background import APPLY, ASK_AGAIN, FORGET, READ, SETTLE
 from tests.faults.comparison import Comparison
@@ -327,9 +327,9 @@ class Shopping(RuleBasedStateMachine):
 def standing(
     request: pytest.FixtureRequest, checkouts: Checkouts, errors_only: None
 ) -> Iterator[tuple[str, Checkout]]:
-    """A database and a checkout on it whose clock stands still until it is moved."""
+    """A database and a checkout on it whose clock stands nearly still until it is moved."""
     with checkouts.running(
-        request.param, clock=StandingClock(), payment_gateway_slow_seconds=0.005
+        request.param, clock=CreepingClock(), payment_gateway_slow_seconds=0.005
     ) as checkout:
         yield request.param, checkout
 
