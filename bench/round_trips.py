@@ -61,7 +61,8 @@ class CountingLine:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._server)
+                server = socket.create_connection(self._server, timeout=10)
+                server.settimeout(None)
                 for target, ends in (
                     (self._pass_on, (client, server)),
                     (self._count, (server, client)),

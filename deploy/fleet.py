@@ -108,7 +108,7 @@ class Fleet:
         """Ask PostgreSQL how much both databases take on disk, with their indexes."""
         sizes = 0
         for url in self._databases.values():
-            with psycopg.connect(postgres.plain_url(url)) as connection:
+            with psycopg.connect(postgres.plain_url(url), connect_timeout=10) as connection:
                 row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
                 assert row is not None
                 sizes += int(row[0])
