@@ -2,65 +2,175 @@
 
 SQLAlchemy Core writes them, so that they mean the same on both databases. Executed by it they would
 be looked up, and their values and rows wrapped, each time anew, which costs more than the driver
-does. Errors are told as SQLAlchemy tells them.
+does.
 """
 
-from collections import namedtuple
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect
-from sqlalchemy.sql.compiler import SQLCompiler
 
-# A named tuple: a field for each column, by its name.
-Row: TypeAlias = Any
+from service_kit.compiled import (
+    Change,
+    Compiled,
+    Row,
+    compile_once,
+    execute,
+    execute_each,
+    execute_together,
+)
 
-_Process: TypeAlias = Callable[[Any], Any]
 # Core reserves the columns' own names for itself.
 NEW: Final = "new_"
 _NOTHING: Final[Mapping[str, Any]] = {}
+
+
+class NotDrafted(Exception):
+    """A draft cannot do what was asked of it; a transaction can."""
+
+
+class Draft:
+    """A transaction on PostgreSQL that locks nothing, and writes with one statement at its end.
+
+    What it reads is read at once and may be outdated by then. So each of its writes says how many
+    rows it must change, and in its condition what it relies on: if one changes fewer, none is
+    made. It writes once into each table and reads nothing from where it has written; for whatever
+    else there is the transaction.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._writes: dict[Statement, Change] = {}
+        self._written: set[str] = set()
+
+    def execute(self, *_: object) -> NoReturn:
+        """Refuse a statement that is not made for drafts."""
+        raise NotDrafted
+
+    def read(self, compiled: Compiled, values: Mapping[str, Any]) -> list[Row]:
+        """Read rows."""
+        if not self._written.isdisjoint(compiled.tables):
+            raise NotDrafted
+        return compiled.rows(execute(self._connection, compiled, values))
+
+    def write(
+        self, statement: "Statement", compiled: Compiled, values: Mapping[str, Any], rows: int
+    ) -> int:
+        """Keep a statement that changes so many rows."""
+        if statement.needs_lock or not self._written.isdisjoint(compiled.tables):
+            raise NotDrafted
+        self._written |= compiled.tables
+        self._writes[statement] = Change(compiled, dict(values), rows)
+        return rows
+
+    def amend(self, statement: "Statement", values: Mapping[str, Any]) -> bool:
+        """Change values of a statement that was kept. Say whether it was."""
+        if statement not in self._writes:
+            return False
+        self._writes[statement].values.update(values)
+        return True
+
+    def make(self) -> None:
+        """Make all writes.
+
+        Raises NotDrafted without any: what was only read may be outdated.
+        sqlalchemy.exc.DBAPIError if something is not as it was when it was read.
+        """
+        if not self._writes:
+            raise NotDrafted
+        execute_together(self._connection, list(self._writes.values()))
+
+    @property
+    def dialect(self) -> Dialect:
+        """The connection's."""
+        return self._connection.dialect
+
+
+# Within which the storages read and write.
+Session: TypeAlias = Connection | Draft
 
 
 class Statement:
     """A Core statement, with a bound parameter for each value that differs between calls.
 
     Where the databases differ, a function makes it for the name of a dialect. Expanding parameters
-    (lists for IN) are not supported.
+    (lists for IN) are not supported. One that `needs_lock` changes what may have changed since it
+    was read without its noticing: not for a draft.
     """
 
-    def __init__(self, clause: sa.Executable | Callable[[str], sa.Executable]) -> None:
+    def __init__(
+        self, clause: sa.Executable | Callable[[str], sa.Executable], *, needs_lock: bool = False
+    ) -> None:
+        self.needs_lock = needs_lock
         self._clause = clause
-        self._compiled: dict[str, _Compiled] = {}
+        self._compiled: dict[str, Compiled] = {}
 
-    def rows(self, connection: Connection, values: Mapping[str, Any] = _NOTHING) -> list[Row]:
+    def rows(self, session: Session, values: Mapping[str, Any] = _NOTHING) -> list[Row]:
         """Execute it and return all rows."""
-        compiled = self._of(connection.dialect)
-        return compiled.rows(_execute(connection, compiled, values))
+        compiled = self._of(session.dialect)
+        if isinstance(session, Draft):
+            return session.read(compiled, values)
+        return compiled.rows(execute(session, compiled, values))
 
-    def first(self, connection: Connection, values: Mapping[str, Any] = _NOTHING) -> Row | None:
+    def first(self, session: Session, values: Mapping[str, Any] = _NOTHING) -> Row | None:
         """Execute it and return the first row, None without any."""
-        rows = self.rows(connection, values)
+        rows = self.rows(session, values)
         return rows[0] if rows else None
 
-    def change(self, connection: Connection, values: Mapping[str, Any] = _NOTHING) -> int:
-        """Execute it and return how many rows it inserted or changed."""
-        return int(_execute(connection, self._of(connection.dialect), values).rowcount)
+    def change(
+        self, session: Session, values: Mapping[str, Any] = _NOTHING, *, rows: int = 1
+    ) -> int:
+        """Execute it and return how many rows it inserted or changed.
+
+        `rows` is how many it must be in a draft.
+        """
+        compiled = self._of(session.dialect)
+        if isinstance(session, Draft):
+            return session.write(self, compiled, values, rows)
+        return int(execute(session, compiled, values).rowcount)
 
     def change_each(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
         """Execute it for each of several rows."""
-        _execute_each(connection, self._of(connection.dialect), rows)
+        execute_each(connection, self._of(connection.dialect), rows)
 
-    def _of(self, dialect: Dialect) -> "_Compiled":
+    def _of(self, dialect: Dialect) -> Compiled:
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
             # Two threads that are first at the same time make the same.
             clause = self._clause(dialect.name) if callable(self._clause) else self._clause
-            compiled = self._compiled[dialect.name] = _compile(clause, dialect)
+            compiled = self._compiled[dialect.name] = compile_once(clause, dialect)
         return compiled
+
+
+class Rows:
+    """Inserts several rows into a table: on PostgreSQL with one statement, however many."""
+
+    def __init__(self, table: sa.Table) -> None:
+        self._columns = [column.name for column in table.c]
+        self._one = Statement(insert_all(table))
+        self._many = Statement(_insert_lists(table))
+
+    def insert(self, session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows, each with all columns."""
+        if isinstance(session, Connection) and session.dialect.name == "sqlite":
+            self._one.change_each(session, map(new, rows))
+            return
+        lists = {name: [row[name] for row in rows] for name in self._columns}
+        self._many.change(session, new(lists), rows=len(rows))
+
+
+def _insert_lists(table: sa.Table) -> sa.Insert:
+    names = [column.name for column in table.c]
+    rows = sa.func.unnest(*map(_list_of, table.c)).table_valued(*names).render_derived()
+    return sa.insert(table).from_select(names, sa.select(*rows.c), include_defaults=False)
+
+
+def _list_of(column: sa.Column[Any]) -> sa.BindParameter[Any]:
+    # Text without a length: a cast to one would cut what is too long, and not refuse it.
+    kind = sa.String() if isinstance(column.type, sa.String) else column.type
+    return sa.bindparam(f"{NEW}{column.name}", type_=postgresql.ARRAY(kind))
 
 
 def insert_all(table: sa.Table, *, but: Collection[str] = ()) -> sa.Insert:
@@ -94,102 +204,3 @@ def parameter(column: sa.Column[Any], name: str = "") -> sa.BindParameter[Any]:
 def new(values: Mapping[str, Any]) -> dict[str, Any]:
     """Name a row's values as the parameters of `insert_all` are named."""
     return {f"{NEW}{name}": value for name, value in values.items()}
-
-
-@dataclass(frozen=True)
-class _Compiled:
-    """What the driver gets: the text, how each value is written, and how rows are read."""
-
-    text: str
-    # By the names of the text, or in its order.
-    binds: Sequence[tuple[str, _Process | None]]
-    constants: Mapping[str, Any]
-    is_positional: bool
-    make_row: Callable[[Iterable[Any]], Row]
-    reads: Sequence[tuple[int, _Process]]
-
-    def parameters(self, values: Mapping[str, Any]) -> Any:
-        known = {**self.constants, **values} if self.constants else values
-        written = [
-            (name, known[name] if process is None else process(known[name]))
-            for name, process in self.binds
-        ]
-        return [value for _, value in written] if self.is_positional else dict(written)
-
-    def rows(self, cursor: Any) -> list[Row]:
-        fetched = cursor.fetchall()
-        if not self.reads:
-            return [self.make_row(row) for row in fetched]
-        rows = []
-        for row in fetched:
-            columns = list(row)
-            for place, process in self.reads:
-                columns[place] = process(columns[place])
-            rows.append(self.make_row(columns))
-        return rows
-
-
-def _compile(clause: sa.Executable, dialect: Dialect) -> _Compiled:
-    compiled = clause.compile(dialect=dialect)  # type: ignore[attr-defined]
-    assert isinstance(compiled, SQLCompiler)
-    names = compiled.positiontup if compiled.positional else list(compiled.binds)
-    assert names is not None
-    types = {name: bind.type for name, bind in compiled.binds.items()}
-    columns = compiled._result_columns  # noqa: SLF001 - Core has no other name for them
-    reads = [
-        column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns
-    ]
-    fields = [column.keyname for column in columns]
-    row_type: Any = namedtuple("_Row", fields)  # type: ignore[misc]  # noqa: PYI024 - known only here
-    return _Compiled(
-        text=str(compiled),
-        binds=[(name, types[name].dialect_impl(dialect).bind_processor(dialect)) for name in names],
-        constants={
-            name: bind.effective_value for name, bind in compiled.binds.items() if not bind.required
-        },
-        is_positional=bool(compiled.positional),
-        make_row=row_type._make,
-        reads=[(place, read) for place, read in enumerate(reads) if read is not None],
-    )
-
-
-def _execute(connection: Connection, compiled: _Compiled, values: Mapping[str, Any]) -> Any:
-    dbapi = connection.dialect.dbapi
-    assert dbapi is not None
-    driver: Any = connection.connection.driver_connection
-    parameters = compiled.parameters(values)
-    try:
-        return driver.execute(compiled.text, parameters)
-    except dbapi.Error as error:
-        raise _told(connection, compiled.text, error) from error
-
-
-def _execute_each(
-    connection: Connection, compiled: _Compiled, rows: Iterable[Mapping[str, Any]]
-) -> None:
-    dbapi = connection.dialect.dbapi
-    assert dbapi is not None
-    driver: Any = connection.connection.driver_connection
-    parameters = [compiled.parameters(values) for values in rows]
-    try:
-        driver.cursor().executemany(compiled.text, parameters)
-    except dbapi.Error as error:
-        raise _told(connection, compiled.text, error) from error
-
-
-def _told(connection: Connection, text: str, error: Any) -> BaseException:
-    dialect = connection.dialect
-    assert dialect.dbapi is not None
-    is_lost = dialect.is_disconnect(error, connection.connection.driver_connection, None)
-    if is_lost:
-        connection.invalidate(error)
-    told: BaseException = exc.DBAPIError.instance(
-        text,
-        None,
-        error,
-        dialect.dbapi.Error,
-        hide_parameters=True,
-        connection_invalidated=is_lost,
-        dialect=dialect,
-    )
-    return told

@@ -57,9 +57,16 @@ class Once:
         def place() -> Reply:
             order, entry = make()
             reply = Reply(ok=True, body=self._replies.response(request.method, order))
-            return self._store.place(
-                request, order, entry, reply, owner_id=new_id("run_"), now=self._clock.now()
-            )
+            owner_id, now = new_id("run_"), self._clock.now()
+
+            def work(work: Work) -> Reply:
+                claim = work.keys.claim(request, owner_id=owner_id, now=now, reply=reply)
+                if claim.reply:
+                    return claim.reply
+                work.orders.add(order, entry)
+                return reply
+
+            return self._store.change(work)
 
         return self.remembered(request, place)
 
@@ -91,7 +98,7 @@ class Once:
         owner_id = new_id("run_")
         return self.remembered(
             command.request,
-            lambda: self.unblocked(command.order_id, lambda: self._store.transact(work)),
+            lambda: self.unblocked(command.order_id, lambda: self._store.change(work)),
         )
 
     def remembered(self, request: KeyedRequest, execute: Callable[[], Reply]) -> Reply:

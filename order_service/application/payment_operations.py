@@ -97,7 +97,7 @@ class PaymentOperations:
             # Each time anew: what was in the way may have taken long to settle.
             require_time_left()
             try:
-                return self._store.transact(open_)
+                return self._store.change(open_)
             except ConcurrentUpdate:
                 self._require_not_begun(command, kind)
                 raise
@@ -161,8 +161,8 @@ class PaymentOperations:
             payment_id=order.payment_id,
         )
         order = order.begun(operation)
-        work.operations.add(operation)
         work.orders.save(order)
+        work.operations.add(operation)
         work.keys.record_operation(command.request, operation.id)
         return Opened(operation, order)
 

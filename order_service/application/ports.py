@@ -204,19 +204,10 @@ class Store(Protocol):
     def transact(self, work: Callable[[Work], T]) -> T:
         """Run the function in one transaction, again if the race was lost, and commit."""
 
-    def place(
-        self,
-        request: KeyedRequest,
-        order: Order,
-        entry: AuditEntry,
-        reply: Reply,
-        *,
-        owner_id: str,
-        now: datetime,
-    ) -> Reply:
-        """Store a new order, the beginning of its history and the reply of its key, together.
+    def change(self, work: Callable[[Work], T]) -> T:
+        """Do so, perhaps without locks: what the function reads may be outdated, once.
 
-        Returns what the key holds if it has been used before. `owner_id` names this execution.
+        It is run again if what it was about to change is not as it was, and if it raises.
         """
 
     def read(self, work: Callable[[Work], T]) -> T:

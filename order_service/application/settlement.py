@@ -70,7 +70,7 @@ class Settlement:
             if isinstance(answer, Unknown):
                 self._store.transact(lambda work: self._release(work, operation))
                 raise unknown
-            return self._store.transact(lambda work: self._write(work, operation, answer))
+            return self._store.change(lambda work: self._write(work, operation, answer))
         except (ConcurrentUpdate, StorageUnavailable):
             # The intent is committed and the remote call was made: not "nothing was changed".
             raise unknown from None
@@ -168,8 +168,8 @@ class Settlement:
     ) -> Reply:
         order = order.settled(at=self._clock.now())
         reply = Reply(ok=True, body=self._replies.response(operation.method, order))
-        self._end(work, operation.ended(OperationStatus.SUCCEEDED), order, entries)
         work.keys.finish(_request(operation), reply, now=order.updated_at)
+        self._end(work, operation.ended(OperationStatus.SUCCEEDED), order, entries)
         return reply
 
     def _refused(
@@ -183,8 +183,8 @@ class Settlement:
         order = order.settled(at=self._clock.now())
         refused = order.refused(refusal, by=operation.actor, at=order.updated_at)
         reply = Reply(ok=False, body=self._replies.refusal(refusal))
-        self._end(work, operation.ended(OperationStatus.FAILED), order, (*entries, refused))
         work.keys.finish(_request(operation), reply, now=order.updated_at)
+        self._end(work, operation.ended(OperationStatus.FAILED), order, (*entries, refused))
         return reply
 
     def _voided(self, work: Work, operation: PaymentOperation, order: Order) -> None:
@@ -204,8 +204,8 @@ class Settlement:
         order: Order,
         entries: tuple[AuditEntry, ...],
     ) -> None:
-        work.operations.end(operation, at=order.updated_at)
         work.orders.save(order, *entries)
+        work.operations.end(operation, at=order.updated_at)
 
 
 def _request(operation: PaymentOperation) -> KeyedRequest:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Row
 
 from order_service.application.ports import StoredEntry
 from order_service.domain.audit import Actor, AuditEntry, EventType, Outcome
@@ -18,6 +18,7 @@ from service_kit.audit.chain import ChainKey, Head, Person
 from service_kit.audit.writing import Insertion, Link, link
 from service_kit.audit_feed import read_in_order
 from service_kit.database import Database
+from service_kit.statements import Session
 
 _insertion: Final = Insertion(TRAIL, metadata, heads=False)
 _select: Final = sa.select(
@@ -35,7 +36,7 @@ _select: Final = sa.select(
 class StoredHistory:
     """The history, within one transaction. Where it ends is in the row of its order."""
 
-    def __init__(self, connection: Connection, key: ChainKey) -> None:
+    def __init__(self, connection: Session, key: ChainKey) -> None:
         self._connection = connection
         self._key = key
 

@@ -5,12 +5,11 @@ from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from order_service.application.ports import PaymentPage, Queue, ReceivedPayment, Unsettled
 from order_service.storage.tables import orders, payment_feed, payment_inbox
 from service_kit.due import is_due, next_try, one_less
-from service_kit.statements import Statement, insert_or_ignore, new
+from service_kit.statements import Session, Statement, insert_or_ignore, new
 
 _sequence: Final = sa.select(payment_feed.c.sequence)
 _paid: Final = sa.select(orders.c.payment_id, orders.c.id).where(
@@ -33,7 +32,7 @@ _insert: Final = insert_or_ignore(
 class StoredInbox:
     """The inbox, within one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Session) -> None:
         self._connection = connection
 
     def sequence(self) -> int:

@@ -20,7 +20,7 @@ from order_service.storage.tables import payment_operations
 from service_kit.clock import CLOCK_SKEW_MAX
 from service_kit.database import Database, RaceLost
 from service_kit.due import is_due, next_try, one_less
-from service_kit.statements import Statement, insert_all, new, parameter
+from service_kit.statements import Session, Statement, insert_all, new, parameter
 
 _PAGE: Final = 1000
 
@@ -50,7 +50,7 @@ _end: Final = Statement(
 class StoredOperations:
     """The payment operations, within one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Session) -> None:
         self._connection = connection
 
     def add(self, operation: PaymentOperation) -> None:

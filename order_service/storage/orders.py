@@ -1,10 +1,11 @@
 """Order rows."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Row
 
 from order_service.application.ports import OrderFilter
 from order_service.domain.audit import AuditEntry
@@ -17,7 +18,8 @@ from order_service.storage.operations import operation_columns, operation_of
 from order_service.storage.tables import order_items, orders, payment_operations
 from service_kit.audit.chain import Head
 from service_kit.database import RaceLost
-from service_kit.statements import Statement, insert_all, new, parameter
+from service_kit.recent import Recent
+from service_kit.statements import Draft, Rows, Session, Statement, insert_all, new, parameter
 
 _item_columns: Final = (
     order_items.c.sku,
@@ -44,7 +46,7 @@ _lock: Final = Statement(
     sa.select(orders.c.id).where(orders.c.id == sa.bindparam("order_id")).with_for_update()
 )
 _insert: Final = Statement(insert_all(orders))
-_insert_item: Final = Statement(insert_all(order_items))
+_insert_items: Final = Rows(order_items)
 _changing: Final = (
     *("customer_id", "status", "currency_code", "total_minor", "refunded_minor", "payment_id"),
     *("version", "revision", "updated_at", "audit_count", "audit_head"),
@@ -65,49 +67,80 @@ _items: Final = (
 )
 
 
-class StoredOrders:
-    """The orders and their history, within one transaction."""
+@dataclass(frozen=True)
+class Known:
+    """An order as it was last read or written, and what an update of it must find."""
 
-    def __init__(self, connection: Connection, history: StoredHistory) -> None:
+    order: Order
+    revision: int
+    head: Head
+
+
+class StoredOrders:
+    """The orders and their history, within one transaction.
+
+    `recent` has orders as this process left them: a draft begins with those.
+    """
+
+    def __init__(
+        self, connection: Session, history: StoredHistory, recent: Recent[str, Known]
+    ) -> None:
         self._connection = connection
         self._history = history
-        self._locked: dict[str, tuple[str, int, Head]] = {}
+        self._recent = recent
+        self._locked: dict[str, Known] = {}
 
     def add(self, order: Order, entry: AuditEntry) -> None:
         """Insert a new order, its items and the first entry of its history."""
         head, links = self._history.continued(self._history.beginning(order.id), [entry])
-        _insert.change(self._connection, new(order_row(order, head)))
-        _insert_item.change_each(self._connection, map(new, item_rows(order)))
+        _insert.change(self._connection, new(_order_row(order, head)))
+        _insert_items.insert(self._connection, _item_rows(order))
         self._history.write(links)
 
     def lock(self, order_id: str) -> Order | None:
-        """Lock the order's row, then read it: what a wait for the lock saw before is stale."""
-        if _lock.first(self._connection, {"order_id": order_id}) is None:
+        """Lock the order's row, then read it: what a wait for the lock saw before is stale.
+
+        In a draft nothing is locked; `save` finds out whether the order is still the same.
+        """
+        if isinstance(self._connection, Draft):
+            known = self._recent.take(order_id) or self._read(order_id)
+        elif _lock.first(self._connection, {"order_id": order_id}):
+            known = self._read(order_id)
+        else:
+            known = None
+        if known is None:
             return None
-        rows = _by_id.rows(self._connection, {"order_id": order_id})
-        row = rows[0]  # orders are never deleted, and have items
-        head = Head(row.audit_count, bytes(row.audit_head))
-        self._locked[order_id] = (row.status, row.revision, head)
-        return _order(row, rows)
+        self._locked[order_id] = known
+        return known.order
 
     def get(self, order_id: str) -> Order | None:
         """Read the order without locking it."""
-        rows = _by_id.rows(self._connection, {"order_id": order_id})
-        return _order(rows[0], rows) if rows else None
+        known = self._read(order_id)
+        return known.order if known else None
 
     def save(self, order: Order, *entries: AuditEntry) -> None:
         """Update the order and add to its history, if it is still as it was when it was locked.
 
         Raises KeyError if it was not locked, RaceLost if it has changed since.
         """
-        status, revision, head = self._locked[order.id]
-        head, links = self._history.continued(head, entries)
-        old = {"order_id": order.id, "old_status": status, "old_revision": revision}
-        changed = new({"revision": revision + 1, **_columns(order, head)})
+        known = self._locked[order.id]
+        head, links = self._history.continued(known.head, entries)
+        old = {
+            "order_id": order.id,
+            "old_status": known.order.status.value,
+            "old_revision": known.revision,
+        }
+        changed = new({"revision": known.revision + 1, **_columns(order, head)})
         if _update.change(self._connection, {**old, **changed}) != 1:
             raise RaceLost
         self._history.write(links)
-        self._locked[order.id] = (order.status.value, revision + 1, head)
+        self._locked[order.id] = Known(order, known.revision + 1, head)
+
+    def leave(self) -> None:
+        """Leave the orders that have an operation in flight to whoever writes its outcome down."""
+        for order_id, known in self._locked.items():
+            if known.order.pending:
+                self._recent.leave(order_id, known)
 
     def page(self, wanted: OrderFilter, *, before: str, limit: int) -> Sequence[Order]:
         """Read orders with smaller ids than `before`, greatest first."""
@@ -120,6 +153,13 @@ class StoredOrders:
             query = query.where(orders.c.id < before)
         return self._orders(self._connection.execute(query).all())
 
+    def _read(self, order_id: str) -> Known | None:
+        rows = _by_id.rows(self._connection, {"order_id": order_id})
+        if not rows:  # orders are never deleted, and have items
+            return None
+        row = rows[0]
+        return Known(_order(row, rows), row.revision, Head(row.audit_count, bytes(row.audit_head)))
+
     def _orders(self, rows: Sequence[Row[Any]]) -> list[Order]:
         items: dict[str, list[Row[Any]]] = {row.id: [] for row in rows}
         for item in self._connection.execute(_items, {"order_ids": list(items)}):
@@ -127,7 +167,7 @@ class StoredOrders:
         return [_order(row, items[row.id]) for row in rows]
 
 
-def order_row(order: Order, head: Head) -> dict[str, Any]:
+def _order_row(order: Order, head: Head) -> dict[str, Any]:
     """Make the row of a new order."""
     return {
         "id": order.id,
@@ -137,7 +177,7 @@ def order_row(order: Order, head: Head) -> dict[str, Any]:
     }
 
 
-def item_rows(order: Order) -> list[dict[str, Any]]:
+def _item_rows(order: Order) -> list[dict[str, Any]]:
     """Make the rows of an order's items."""
     return [
         {

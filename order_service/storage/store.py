@@ -1,31 +1,26 @@
 """The order database: transactions over all of its tables."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from order_service.application.ports import StoredEntry, Work
-from order_service.domain.audit import AuditEntry
-from order_service.domain.order import Order
 from order_service.storage.audit import StoredHistory, read_entries, read_settled_entries
 from order_service.storage.inbox import StoredInbox
 from order_service.storage.operations import StoredOperations
-from order_service.storage.orders import StoredOrders, item_rows, order_row
-from order_service.storage.placing import place_at_once
+from order_service.storage.orders import Known, StoredOrders
 from order_service.storage.tables import idempotency_keys, instance
 from service_kit.audit.chain import ChainKey
 from service_kit.database import Database
 from service_kit.idempotency.keys import (
-    LEASE,
     RETENTION_MIN,
     IdempotencyKeys,
     KeyStatements,
-    new_key,
 )
-from service_kit.idempotency.record import KeyedRequest, Reply
+from service_kit.recent import Recent
+from service_kit.statements import Session
 
 T = TypeVar("T")
 
@@ -36,35 +31,17 @@ class StoredWork:
     """One transaction over the order database."""
 
     def __init__(
-        self, connection: Connection, *, chain_key: ChainKey, key_retention: timedelta
+        self,
+        connection: Session,
+        *,
+        chain_key: ChainKey,
+        key_retention: timedelta,
+        recent: Recent[str, Known],
     ) -> None:
         self.keys = IdempotencyKeys(connection, _keys, retention=key_retention)
-        self._connection = connection
-        self._history = StoredHistory(connection, chain_key)
-        self.orders = StoredOrders(connection, self._history)
+        self.orders = StoredOrders(connection, StoredHistory(connection, chain_key), recent)
         self.operations = StoredOperations(connection)
         self.inbox = StoredInbox(connection)
-
-    def place_at_once(
-        self,
-        request: KeyedRequest,
-        order: Order,
-        entry: AuditEntry,
-        reply: Reply,
-        *,
-        owner_id: str,
-        now: datetime,
-    ) -> bool:
-        """Store an order and the reply of its key, on PostgreSQL, if the key is new."""
-        beginning = self._history.beginning(order.id)
-        head, [link] = self._history.continued(beginning, [entry])
-        return place_at_once(
-            self._connection,
-            key=new_key(request, owner_id=owner_id, lease_until=now + LEASE, now=now, reply=reply),
-            order=order_row(order, head),
-            items=item_rows(order),
-            link=link,
-        )
 
 
 class SqlStore:
@@ -80,41 +57,22 @@ class SqlStore:
         self._database = database
         self._chain_key = chain_key
         self._key_retention = key_retention
+        self._recent: Recent[str, Known] = Recent()
 
     def transact(self, work: Callable[[Work], T]) -> T:
         """See service_kit.database.Database.transact."""
         return self._database.transact(lambda connection: work(self._work(connection)))
 
-    def place(
-        self,
-        request: KeyedRequest,
-        order: Order,
-        entry: AuditEntry,
-        reply: Reply,
-        *,
-        owner_id: str,
-        now: datetime,
-    ) -> Reply:
-        """Store an order and the reply of its key together, or return what the key holds.
+    def change(self, work: Callable[[Work], T]) -> T:
+        """See service_kit.database.Database.change."""
 
-        Raises IdempotencyKeyReused, RequestInProgress, ConcurrentUpdate, StorageUnavailable.
-        """
+        def change(session: Session) -> tuple[T, StoredWork]:
+            stored = self._work(session)
+            return work(stored), stored
 
-        def at_once(connection: Connection) -> bool:
-            return self._work(connection).place_at_once(
-                request, order, entry, reply, owner_id=owner_id, now=now
-            )
-
-        def place(work: Work) -> Reply:
-            claim = work.keys.claim(request, owner_id=owner_id, now=now, reply=reply)
-            if claim.reply:
-                return claim.reply
-            work.orders.add(order, entry)
-            return reply
-
-        if not self._database.is_sqlite and self._database.transact_at_once(at_once):
-            return reply
-        return self.transact(place)
+        result, stored = self._database.change(change)
+        stored.orders.leave()
+        return result
 
     def read(self, work: Callable[[Work], T]) -> T:
         """See service_kit.database.Database.read."""
@@ -137,5 +95,10 @@ class SqlStore:
         query = sa.select(instance.c.id)
         return str(self._database.read(lambda connection: connection.execute(query).scalar_one()))
 
-    def _work(self, connection: Connection) -> StoredWork:
-        return StoredWork(connection, chain_key=self._chain_key, key_retention=self._key_retention)
+    def _work(self, connection: Session) -> StoredWork:
+        return StoredWork(
+            connection,
+            chain_key=self._chain_key,
+            key_retention=self._key_retention,
+            recent=self._recent,
+        )

@@ -96,8 +96,8 @@ class Payments(Protocol):
     def get(self, payment_id: str) -> PaymentRecord | None:
         """Read a payment."""
 
-    def lock(self, payment_id: str) -> PaymentRecord | None:
-        """Lock the payment's order, then read the payment."""
+    def lock(self, payment_id: str, *, order_id: str = "") -> PaymentRecord | None:
+        """Lock the payment's order, then read the payment. The order need not be known."""
 
     def by_key(self, role: str, caller: str, key: str) -> PaymentRecord | None:
         """Read the payment that a caller requested with a key."""
@@ -224,6 +224,12 @@ class Store(Protocol):
 
     def transact(self, work: Callable[[Work], T]) -> T:
         """Run the function in one transaction, again if the race was lost, and commit."""
+
+    def change(self, work: Callable[[Work], T]) -> T:
+        """Do so, perhaps without locks: what the function reads may be outdated, once.
+
+        It is run again if what it was about to change is not as it was, and if it raises.
+        """
 
     def read(self, work: Callable[[Work], T]) -> T:
         """Run a function that only reads."""

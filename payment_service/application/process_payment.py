@@ -71,7 +71,7 @@ class ProcessPayment:
             return reply
         require_gateway_time(deadline)
         payment_id = new_id("pay_")
-        record, ask = self._store.transact(
+        record, ask = self._store.change(
             lambda work: self._begin(work, command, payment_id, deadline)
         )
         found = not ask and record.payment.id != payment_id

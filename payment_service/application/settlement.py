@@ -158,9 +158,7 @@ class Settlement:
 
         `reason` says on whose word it ended if not on the gateway's. Raises ConcurrentUpdate.
         """
-        return self._store.transact(
-            lambda work: self._record_charge(work, asked, answer, by, reason)
-        )
+        return self._store.change(lambda work: self._record_charge(work, asked, answer, by, reason))
 
     def record_refund(
         self, asked: RefundRecord, answer: Answer | NotFound, *, by: Actor, reason: str = ""
@@ -203,8 +201,7 @@ class Settlement:
     def _record_charge(
         self, work: Work, asked: PaymentRecord, answer: Answer | NotFound, by: Actor, reason: str
     ) -> PaymentRecord:
-        work.orders.lock(asked.payment.order_id)
-        record = work.payments.get(asked.payment.id)
+        record = work.payments.lock(asked.payment.id, order_id=asked.payment.order_id)
         assert record is not None  # payments are never deleted
         payment, now = record.payment, self._clock.now()
         if payment.status is not PaymentStatus.PENDING:

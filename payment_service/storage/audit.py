@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Row
 
 from payment_service.application.ports import StoredEntry
 from payment_service.domain.audit import Actor, AuditEntry, EventType, Outcome
@@ -19,6 +19,7 @@ from service_kit.audit.chain import ChainKey, Person
 from service_kit.audit.writing import Insertion, link
 from service_kit.audit_feed import read_in_order
 from service_kit.database import Database
+from service_kit.statements import Session
 
 _DISCREPANCY: Final = f"'{EventType.GATEWAY_DISCREPANCY_FOUND.value}'"
 _insertion: Final = Insertion(TRAIL, metadata, heads=True)
@@ -37,7 +38,7 @@ _select: Final = sa.select(
 class StoredAudit:
     """The history, within one transaction. Where it ends is in the row that is locked."""
 
-    def __init__(self, connection: Connection, orders: StoredOrders, key: ChainKey) -> None:
+    def __init__(self, connection: Session, orders: StoredOrders, key: ChainKey) -> None:
         self._connection = connection
         self._orders = orders
         self._key = key
@@ -67,7 +68,7 @@ class StoredAudit:
             },
         )
         _insertion.write(self._connection, added)
-        self._orders.heads[entry.order_id] = added.head
+        self._orders.move(entry.order_id, added.head)
 
 
 def read_entries(

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Row
 
 from payment_service.application.ports import PaymentFilter, PaymentRecord, Queue
 from payment_service.domain.money import Money
@@ -14,8 +14,10 @@ from payment_service.domain.state_machine import LIVE_PAYMENT_STATUSES, PaymentS
 from payment_service.storage.orders import StoredOrders
 from payment_service.storage.pending import PendingRows
 from payment_service.storage.tables import payments
+from service_kit.audit.chain import Head
 from service_kit.database import RaceLost
-from service_kit.statements import Statement, insert_all, new, parameter
+from service_kit.recent import Recent
+from service_kit.statements import Draft, Session, Statement, insert_all, new, parameter
 
 _by_id: Final = Statement(sa.select(payments).where(payments.c.id == sa.bindparam("payment_id")))
 _by_reference: Final = Statement(
@@ -40,7 +42,8 @@ _is_pending: Final = payments.c.status == PaymentStatus.PENDING.value
 _lease: Final = Statement(
     sa.update(payments)
     .where(_of_id, _is_pending)
-    .values(lease_until=parameter(payments.c.lease_until))
+    .values(lease_until=parameter(payments.c.lease_until)),
+    needs_lock=True,
 )
 _progressing: Final = (
     *("status", "decline_code", "void_reason", "gateway_reference", "payment_token"),
@@ -57,17 +60,29 @@ _give_back: Final = Statement(
     .values(
         refunded_minor=parameter(payments.c.refunded_minor),
         updated_at=parameter(payments.c.updated_at),
-    )
+    ),
+    needs_lock=True,
 )
 
 
-class StoredPayments:
-    """The payments, within one transaction."""
+# A pending payment as it was written, and where the history of its order ended then.
+Known: TypeAlias = tuple[PaymentRecord, Head]
 
-    def __init__(self, connection: Connection, orders: StoredOrders) -> None:
+
+class StoredPayments:
+    """The payments, within one transaction.
+
+    `recent` has payments as this process left them: a draft begins with those.
+    """
+
+    def __init__(
+        self, connection: Session, orders: StoredOrders, recent: Recent[str, Known]
+    ) -> None:
         self._connection = connection
         self._pending = PendingRows(connection, payments)
         self._orders = orders
+        self._recent = recent
+        self._added: list[PaymentRecord] = []
 
     def add(self, record: PaymentRecord) -> None:
         """Insert a new payment."""
@@ -88,17 +103,34 @@ class StoredPayments:
             **_progress(record),
         }
         _insert.change(self._connection, new(values))
+        self._added.append(record)
+
+    def leave(self) -> None:
+        """Leave the new payments to whoever writes the gateway's answer down."""
+        for record in self._added:
+            if record.reply is None:
+                head = self._orders.heads[record.payment.order_id]
+                self._recent.leave(record.payment.id, (record, head))
 
     def get(self, payment_id: str) -> PaymentRecord | None:
         """Read a payment without locking anything."""
         return self._first(_by_id, payment_id=payment_id)
 
-    def lock(self, payment_id: str) -> PaymentRecord | None:
-        """Lock the payment's order, then read it: what a wait for the lock saw before is stale."""
-        found = self.get(payment_id)
-        if found is None:
-            return None
-        self._orders.lock(found.payment.order_id)
+    def lock(self, payment_id: str, *, order_id: str = "") -> PaymentRecord | None:
+        """Lock the payment's order, then read it: what a wait for the lock saw before is stale.
+
+        `order_id`, where it is known, saves one look at the payment.
+        """
+        if isinstance(self._connection, Draft) and (known := self._recent.take(payment_id)):
+            record, head = known
+            self._orders.expect(record.payment.order_id, head)
+            return record
+        if not order_id:
+            found = self.get(payment_id)
+            if found is None:
+                return None
+            order_id = found.payment.order_id
+        self._orders.lock(order_id)
         return self.get(payment_id)
 
     def by_key(self, role: str, caller: str, key: str) -> PaymentRecord | None:

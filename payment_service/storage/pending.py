@@ -5,19 +5,20 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Row
 
 from payment_service.application.gateway_time import LEASE_MAX
 from payment_service.application.ports import Queue
 from payment_service.storage.tables import payment_orders
 from service_kit.clock import CLOCK_SKEW_MAX
 from service_kit.due import is_due, next_try
+from service_kit.statements import Session
 
 
 class PendingRows:
     """The pending rows of one table, within one transaction."""
 
-    def __init__(self, connection: Connection, table: sa.Table) -> None:
+    def __init__(self, connection: Session, table: sa.Table) -> None:
         self._connection = connection
         self._table = table
 

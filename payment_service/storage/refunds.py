@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Row
 
 from payment_service.application.ports import Queue, RefundRecord
 from payment_service.domain.money import Money
@@ -15,7 +15,7 @@ from payment_service.storage.pending import PendingRows
 from payment_service.storage.tables import refunds
 from service_kit.database import RaceLost
 from service_kit.idempotency.record import KeyedRequest, Reply
-from service_kit.statements import Statement
+from service_kit.statements import Session, Statement
 
 # The only method whose requests are recorded here.
 METHOD: Final = "RefundPayment"
@@ -41,7 +41,7 @@ _is_pending: Final = refunds.c.status == RefundStatus.PENDING.value
 class StoredRefunds:
     """The refunds, within one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Session) -> None:
         self._connection = connection
         self._pending = PendingRows(connection, refunds)
 

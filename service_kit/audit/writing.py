@@ -3,14 +3,12 @@
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from service_kit.audit.chain import SALT_BYTES, VERSION, ChainKey, Head, Person
 from service_kit.audit.tables import Trail
-from service_kit.statements import NEW, Statement, insert_all, new
+from service_kit.statements import NEW, Draft, Session, Statement, insert_all, new, parameter
 
 
 @dataclass(frozen=True)
@@ -46,35 +44,40 @@ def link(
 class Insertion:
     """The statements that write a link; on PostgreSQL they are one, and one round trip.
 
-    With `heads` the head is moved on as well, in the row that was locked.
+    With `heads` the head is moved on as well, in the row that was locked. Not in a draft, which
+    finds out by moving it whether the history still ends there.
     """
 
     def __init__(self, trail: Trail, metadata: sa.MetaData, *, heads: bool) -> None:
         tables = metadata.tables
         entry = insert_all(tables[f"{trail.prefix}_entries"], but=("sequence",))
-        others: list[tuple[str, Any]] = [("actor", insert_all(tables[f"{trail.prefix}_actors"]))]
-        if heads:
-            others.append(("head", _move(tables[trail.heads], trail)))
+        actor = insert_all(tables[f"{trail.prefix}_actors"])
+        others = [actor, *([_move(tables[trail.heads], trail)] if heads else [])]
         self._together = Statement(
-            entry.add_cte(*(statement.cte(name) for name, statement in others))
+            entry.add_cte(*(other.cte(f"other{place}") for place, other in enumerate(others)))
         )
-        self._apart = [*(Statement(statement) for _, statement in others), Statement(entry)]
+        self._apart = [Statement(statement) for statement in (*others, entry)]
+        self._drafted = self._apart[:1] + self._apart[-1:]
 
-    def write(self, connection: Connection, link: Link) -> None:
+    def write(self, session: Session, link: Link) -> None:
         """Write the entry. Never a transaction's first write: the feed relies on it."""
-        values = {**link.entry, **link.actor, "count": link.head.count, "head": link.head.seal}
-        is_postgres = connection.dialect.name == "postgresql"
-        for statement in [self._together] if is_postgres else self._apart:
-            statement.change(connection, new(values))
+        head = {"audit_count": link.head.count, "audit_head": link.head.seal}
+        values = new({**link.entry, **link.actor, **head})
+        if isinstance(session, Draft):
+            statements = self._drafted
+        elif session.dialect.name == "postgresql":
+            statements = [self._together]
+        else:
+            statements = self._apart
+        for statement in statements:
+            statement.change(session, values)
 
 
 def _move(table: sa.Table, trail: Trail) -> sa.Update:
     subject: sa.BindParameter[str] = sa.bindparam(f"{NEW}{trail.subject}")
+    columns = ("audit_count", "audit_head")
     return (
         sa.update(table)
         .where(table.c[trail.head_id] == subject)
-        .values(
-            audit_count=sa.bindparam(f"{NEW}count"),
-            audit_head=sa.bindparam(f"{NEW}head", type_=sa.LargeBinary),
-        )
+        .values({name: parameter(table.c[name]) for name in columns})
     )
