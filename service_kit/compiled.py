@@ -3,14 +3,17 @@
 Errors are told as SQLAlchemy tells them.
 """
 
+import re
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
+from psycopg import RawCursor
 from sqlalchemy import exc
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.util import find_tables
@@ -26,22 +29,19 @@ class Compiled:
     """The text, how each value is written, how rows are read, and which tables it is about."""
 
     text: str
-    # By the names of the text, or in its order.
+    # In the order of the text's parameters.
     binds: Sequence[tuple[str, _Process | None]]
     constants: Mapping[str, Any]
-    is_positional: bool
     make_row: Callable[[Iterable[Any]], Row]
     reads: Sequence[tuple[int, _Process]]
     tables: frozenset[str]
 
-    def parameters(self, values: Mapping[str, Any]) -> Any:
+    def parameters(self, values: Mapping[str, Any]) -> list[Any]:
         """Write values as the driver takes them. Raises KeyError for one that is missing."""
         known = {**self.constants, **values} if self.constants else values
-        written = [
-            (name, known[name] if process is None else process(known[name]))
-            for name, process in self.binds
+        return [
+            known[name] if process is None else process(known[name]) for name, process in self.binds
         ]
-        return [value for _, value in written] if self.is_positional else dict(written)
 
     def rows(self, cursor: Any) -> list[Row]:
         """Read all rows."""
@@ -68,10 +68,11 @@ class Change:
 
 def compile_once(clause: sa.Executable, dialect: Dialect) -> Compiled:
     """Compile a statement."""
+    if dialect.name == "postgresql":
+        dialect = _NUMBERED
     compiled = clause.compile(dialect=dialect)  # type: ignore[attr-defined]
     assert isinstance(compiled, SQLCompiler)
-    names = compiled.positiontup if compiled.positional else list(compiled.binds)
-    assert names is not None
+    assert compiled.positiontup is not None
     types = {name: bind.type for name, bind in compiled.binds.items()}
     columns = compiled._result_columns  # noqa: SLF001 - Core has no other name for them
     reads = [
@@ -82,11 +83,13 @@ def compile_once(clause: sa.Executable, dialect: Dialect) -> Compiled:
     tables: Any = find_tables(clause, include_crud=True)  # type: ignore[arg-type]
     return Compiled(
         text=str(compiled),
-        binds=[(name, types[name].dialect_impl(dialect).bind_processor(dialect)) for name in names],
+        binds=[
+            (name, types[name].dialect_impl(dialect).bind_processor(dialect))
+            for name in compiled.positiontup
+        ],
         constants={
             name: bind.effective_value for name, bind in compiled.binds.items() if not bind.required
         },
-        is_positional=bool(compiled.positional),
         make_row=row_type._make,
         reads=[(place, read) for place, read in enumerate(reads) if read is not None],
         tables=frozenset(table.name for table in tables),
@@ -95,17 +98,15 @@ def compile_once(clause: sa.Executable, dialect: Dialect) -> Compiled:
 
 def execute(connection: Connection, compiled: Compiled, values: Mapping[str, Any]) -> Any:
     """Execute a statement and return the driver's cursor."""
-    driver: Any = connection.connection.driver_connection
-    return _run(connection, driver.execute, compiled.text, compiled.parameters(values))
+    return _execute(connection, compiled.text, compiled.parameters(values))
 
 
 def execute_each(
     connection: Connection, compiled: Compiled, rows: Iterable[Mapping[str, Any]]
 ) -> None:
     """Execute a statement for each of several rows."""
-    driver: Any = connection.connection.driver_connection
-    parameters = [compiled.parameters(values) for values in rows]
-    _run(connection, driver.cursor().executemany, compiled.text, parameters)
+    for values in rows:
+        _execute(connection, compiled.text, compiled.parameters(values))
 
 
 def execute_together(connection: Connection, changes: Sequence[Change]) -> None:
@@ -115,36 +116,44 @@ def execute_together(connection: Connection, changes: Sequence[Change]) -> None:
     sqlalchemy.exc.DBAPIError if one of them does not change as many rows as it is to; then
     nothing is changed.
     """
-    driver: Any = connection.connection.driver_connection
-    values = {}
-    for place, change in enumerate(changes):
-        values[f"rows{place}"] = change.rows
-        for name, value in change.compiled.parameters(change.values).items():
-            values[f"{place}_{name}"] = value
-    text = _together(tuple(change.compiled.text for change in changes))
-    _run(connection, driver.execute, text, values)
+    parts = tuple((change.compiled.text, len(change.compiled.binds)) for change in changes)
+    values: list[Any] = []
+    for change in changes:
+        values += change.compiled.parameters(change.values)
+    values += [change.rows for change in changes]
+    _execute(connection, _together(parts), values)
 
 
 @cache
-def _together(texts: tuple[str, ...]) -> str:
-    steps = ", ".join(
-        f"step{place} AS ({text.replace('%(', f'%({place}_')} RETURNING 1)"
-        for place, text in enumerate(texts)
-    )
+def _together(parts: tuple[tuple[str, int], ...]) -> str:
+    steps, first = [], 0
+    for place, (text, parameters) in enumerate(parts):
+        steps.append(f"step{place} AS ({_renumbered(text, by=first)} RETURNING 1)")
+        first += parameters
     counts = " AND ".join(
-        f"(SELECT count(*) FROM step{place}) = %(rows{place})s"  # noqa: S608 - of numbers
-        for place in range(len(texts))
+        f"(SELECT count(*) FROM step{place}) = ${first + place + 1}"  # noqa: S608 - of numbers
+        for place in range(len(parts))
     )
     # Counting a step executes it, and AND comes to the next one after that. Dividing by zero is how
     # a statement that has gone wrong takes back what it has done.
-    return f"WITH {steps} SELECT 1 / CASE WHEN {counts} THEN 1 ELSE 0 END"
+    return f"WITH {', '.join(steps)} SELECT 1 / CASE WHEN {counts} THEN 1 ELSE 0 END"
 
 
-def _run(connection: Connection, run: Callable[[str, Any], Any], text: str, values: Any) -> Any:
+def _renumbered(text: str, *, by: int) -> str:
+    return re.sub(r"\$(\d+)", lambda at: f"${int(at[1]) + by}", text)
+
+
+# Parameters as PostgreSQL itself has them, so that nobody has to look for them at every call.
+_NUMBERED: Final = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+
+
+def _execute(connection: Connection, text: str, values: list[Any]) -> Any:
     dialect = connection.dialect
     assert dialect.dbapi is not None
+    driver: Any = connection.connection.driver_connection
+    cursor = RawCursor(driver) if dialect.name == "postgresql" else driver
     try:
-        return run(text, values)
+        return cursor.execute(text, values)
     except dialect.dbapi.Error as error:
         raise _told(connection, text, error) from error
 

@@ -23,7 +23,6 @@ from payment_service.gateways.simulated import SimulatedGateway
 from payment_service.gateways.simulated_ledger import Books, SimulatedLedger
 from payment_service.storage.store import SqlStore as PaymentStore
 from service_kit import call
-from service_kit.database import Database
 from service_kit.idempotency.memory import NoReplyMemory, RedisReplyMemory
 
 # What is being done, by the RPC that is served or the name of the background work.
@@ -51,7 +50,7 @@ OPERATIONS: Final[Mapping[str, str]] = MappingProxyType(
 # What a transaction is for, by the function that runs it.
 TRANSACTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "SqlStore.place": "change",
+        "Once.place": "change",
         "Once.change": "change",
         "PaymentOperations._run": "intent",
         "SettleLeftBehind._take": "take",
@@ -159,9 +158,11 @@ def watched(reach: Reach) -> Iterator[None]:
 
 def _put_around(reach: Reach) -> list[_Original]:
     return [
-        _around_transactions(OrderStore, "transact", reach),
-        _around_transactions(PaymentStore, "transact", reach),
-        _around_transactions(Database, "transact_at_once", reach),
+        *(
+            _around_transactions(store, method, reach)
+            for store in (OrderStore, PaymentStore)
+            for method in ("transact", "change")
+        ),
         *(_around(GrpcPayments, method, "call", reach) for method in _PAYMENT_CALLS),
         *(_around(SimulatedGateway, method, "gateway", reach) for method in _GATEWAY_CALLS),
         *(

@@ -399,14 +399,14 @@ class TestDatabaseIsBusy:
     def test_once_the_intent_was_committed_is_an_unknown_outcome(
         self, desk: Desk, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        order, key, transact = desk.place(), new_key(), desk.store.transact
+        order, key, change = desk.place(), new_key(), desk.store.change
 
         def lose_the_answer(work: Callable[[Work], object]) -> object:
-            transact(work)
+            change(work)
             raise ConcurrentUpdate(attempts=5)
 
         with monkeypatch.context() as patched:
-            patched.setattr(desk.store, "transact", lose_the_answer)
+            patched.setattr(desk.store, "change", lose_the_answer)
             with pytest.raises(PaymentOutcomeUnknown):
                 desk.pay(order, key=key)
         desk.clock.move(LEASE_OVER)

@@ -21,6 +21,7 @@ from order_service.storage.tables import orders
 from service_kit.database import Database
 from service_kit.errors import ConcurrentUpdate
 from service_kit.ids import new_id
+from service_kit.recent import Recent
 from tests.builders import CHAIN_KEY
 from tests.unit.order_service.builders import (
     ALICE,
@@ -117,7 +118,7 @@ class TestOrders:
 
         def work(connection: Connection) -> None:
             runs.append(connection)
-            stored = StoredOrders(connection, StoredHistory(connection, CHAIN_KEY))
+            stored = StoredOrders(connection, StoredHistory(connection, CHAIN_KEY), Recent())
             stored.lock(order.id)
             change = sa.update(orders).where(orders.c.id == order.id)
             connection.execute(change.values(revision=orders.c.revision + 1))

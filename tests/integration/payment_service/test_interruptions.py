@@ -14,6 +14,7 @@ from service_kit.call import serving
 from service_kit.database import RaceLost
 from service_kit.idempotency.record import KeyedRequest
 from service_kit.ids import new_id
+from service_kit.recent import Recent
 from tests.builders import CHAIN_KEY, money, new_request
 from tests.integration.payment_service.desk import Desk
 from tests.integration.payment_service.scripted_gateway import ScriptedGateway
@@ -32,6 +33,10 @@ class ForgetfulStore(SqlStore):
     def transact(self, work: Callable[[Work], T]) -> T:
         super().transact(work)
         return super().transact(work)
+
+    def change(self, work: Callable[[Work], T]) -> T:
+        super().change(work)
+        return super().change(work)
 
 
 class Forgetful:
@@ -138,7 +143,7 @@ class TestARowThatIsNotAsItWas:
 
         final = SqlStore(desk.database, chain_key=CHAIN_KEY).read(record)
         with desk.database.engine.connect() as connection:
-            work = StoredWork(connection, CHAIN_KEY)
+            work = StoredWork(connection, CHAIN_KEY, Recent())
             with pytest.raises(RaceLost):
                 work.payments.lease(payment.id, desk.clock.now())
             with pytest.raises(RaceLost):
@@ -155,7 +160,7 @@ class TestARowThatIsNotAsItWas:
         final = SqlStore(desk.database, chain_key=CHAIN_KEY).read(record)
         assert isinstance(final.request, KeyedRequest)
         with desk.database.engine.connect() as connection:
-            work = StoredWork(connection, CHAIN_KEY)
+            work = StoredWork(connection, CHAIN_KEY, Recent())
             with pytest.raises(RaceLost):
                 work.refunds.lease(refund.id, desk.clock.now())
             with pytest.raises(RaceLost):

@@ -1,4 +1,7 @@
-"""A line to PostgreSQL that breaks after the server has committed and before it says so."""
+"""A line to PostgreSQL that breaks after the server has committed and before it says so.
+
+What commits is a COMMIT, or a statement that is a whole transaction.
+"""
 
 import contextlib
 import socket
@@ -9,6 +12,30 @@ from sqlalchemy import make_url
 
 # A simple query message: Q, its length, its text, zero.
 _COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
+# How the statement begins that is a whole transaction (service_kit.compiled.execute_together).
+_DRAFT = b"WITH step0 AS"
+_HEADER_BYTES = 5
+
+
+class Commits:
+    """Tells what commits among what a client sends over a connection.
+
+    A statement is sent as its text (Parse) with its values (Bind), or the text first, under a name,
+    and from then on the values alone (PostgreSQL, "Message Formats").
+    """
+
+    def __init__(self) -> None:
+        self._drafts: set[bytes] = set()
+
+    def has(self, sent: bytes) -> bool:
+        """Say whether the answer to it is that something was committed."""
+        kind, fields = sent[:1], sent[_HEADER_BYTES:].split(b"\0", 2)
+        if kind == b"P" and fields[1].startswith(_DRAFT):
+            self._drafts |= {fields[0]} - {b""}
+            return not fields[0]
+        if kind == b"B":
+            return fields[1] in self._drafts
+        return sent.endswith(_COMMIT)
 
 
 class CutAtCommit:
@@ -58,11 +85,12 @@ class CutAtCommit:
     def _connect(self, client: socket.socket) -> None:
         with client, socket.create_connection(self._server) as server:
             is_cut = threading.Event()
+            commits = Commits()
             back = threading.Thread(target=self._pass_back, args=[server, client, is_cut])
             back.start()
             with contextlib.suppress(OSError):
                 while sent := client.recv(65536):
-                    if self._cuts and sent.endswith(_COMMIT):
+                    if commits.has(sent) and self._cuts:
                         if self._skipped:
                             self._skipped -= 1
                         else:

@@ -706,7 +706,7 @@ class TestPostgres:
         _set(open_database(postgres_url), "default_transaction_isolation", "serializable")
 
         database = open_database(postgres_url)
-        for run in (database.transact, database.transact_at_once, database.read):
+        for run in (database.transact, database.read):
             assert run(_asked("transaction_isolation")) == "read committed"
 
     def test_has_a_transaction_only_where_there_is_one_to_be_committed(
@@ -718,7 +718,6 @@ class TestPostgres:
             return bool(driver.info.transaction_status != TransactionStatus.IDLE)
 
         assert postgres.transact(is_open)
-        assert not postgres.transact_at_once(is_open)
         assert not postgres.read(is_open)
 
 
