@@ -24,13 +24,14 @@ _move: Final = Statement(
 class StoredOrders:
     """The orders that have payments or were sealed, within one transaction.
 
-    `heads` says where the histories of those that are locked end.
+    `heads` says where the histories of those that are locked end, `begun` which of them are new.
     """
 
     def __init__(self, connection: Session, chain_key: ChainKey) -> None:
         self._connection = connection
         self._chain_key = chain_key
         self.heads: dict[str, Head] = {}
+        self.begun: set[str] = set()
 
     def lock(self, order_id: str) -> bool:
         """Lock the order's row, or make it: its maker has it locked. Say whether it is sealed.
@@ -88,6 +89,7 @@ class StoredOrders:
         if _insert.change(self._connection, values) != 1:
             return False
         self.heads[order_id] = beginning
+        self.begun.add(order_id)
         return True
 
 

@@ -20,6 +20,7 @@ import structlog
 
 from tests.checkout import Checkout
 from tests.faults.aftermath import books_of, violations
+from tests.faults.drafts import tried_without_locks
 from tests.faults.errands import ERRANDS
 from tests.faults.figures import Figures, collected, lines, missing, write_report
 from tests.faults.forked import Zygote, loaded_zygotes
@@ -109,6 +110,13 @@ def checkouts(
         postgres=lambda: request.getfixturevalue("postgres_server"),
         new_folder=lambda: tmp_path_factory.mktemp("checkout"),
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mixed_changes() -> Iterator[None]:
+    """Of the changes in this process half are tried without locks, so that both kinds meet."""
+    with tried_without_locks(0.5):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A transaction is still open when another comes that must not overlook it.
+"""A change is not committed yet when another comes that must not overlook it.
 
 On PostgreSQL. On SQLite there is one writer at a time: it must be one from the beginning on.
 """
@@ -18,6 +18,7 @@ from tests.builders import money
 from tests.client import ALICE, OPERATIONS, ORDER_SERVICE, SHOP
 from tests.faults.background import READ, run_dry
 from tests.faults.clients import TOTAL, Client
+from tests.faults.drafts import tried_without_locks
 from tests.faults.figures import Figures
 from tests.faults.history import Answered, Call, Refused, Request, ask
 from tests.faults.points import Pause, points_around_the_services
@@ -37,10 +38,12 @@ _WAITING: Final = sa.text(
 )
 
 
-@pytest.fixture(scope="module")
-def shop(checkouts: Checkouts, errors_only: None, figures: Figures) -> Iterator[Shop]:
-    """A shop for all of them."""
-    with opened(checkouts, POSTGRESQL, figures) as shop:
+@pytest.fixture(scope="module", params=[0.0, 1.0], ids=["with locks", "without locks"])
+def shop(
+    request: pytest.FixtureRequest, checkouts: Checkouts, errors_only: None, figures: Figures
+) -> Iterator[Shop]:
+    """A shop for all of them, whose changes lock what they read, or compare it in the end."""
+    with tried_without_locks(request.param), opened(checkouts, POSTGRESQL, figures) as shop:
         yield shop
 
 

@@ -145,8 +145,10 @@ class TestDraft:
         """The first write has given the transaction its id by the time of the second."""
         database.transact(
             lambda c: c.exec_driver_sql(
-                "CREATE OR REPLACE FUNCTION require_id() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-                " IF pg_current_xact_id_if_assigned() IS NULL THEN RAISE EXCEPTION 'the first'; END IF;"
+                "CREATE OR REPLACE FUNCTION require_id() RETURNS trigger"
+                " LANGUAGE plpgsql AS $$ BEGIN"
+                " IF pg_current_xact_id_if_assigned() IS NULL THEN"
+                " RAISE EXCEPTION 'the first'; END IF;"
                 " RETURN NEW; END $$;"
                 " CREATE TRIGGER comes_later BEFORE INSERT ON notes"
                 " FOR EACH ROW EXECUTE FUNCTION require_id()"

@@ -1,0 +1,33 @@
+"""Which changes are tried without locks first: by themselves all, and the locks come off badly.
+
+For the blocks below some or all of them, in this process, lock from the beginning.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from service_kit.database import Database
+from service_kit.statements import NotDrafted, Session
+
+T = TypeVar("T")
+
+
+@contextmanager
+def tried_without_locks(share: float) -> Iterator[None]:
+    """Try a share of all changes without locks, at random."""
+    database: Any = Database
+    draft = database._draft
+
+    def perhaps(self: Database, work: Callable[[Session], T]) -> T:
+        if random.random() >= share:  # noqa: S311
+            raise NotDrafted
+        result: T = draft(self, work)
+        return result
+
+    database._draft = perhaps
+    try:
+        yield
+    finally:
+        database._draft = draft

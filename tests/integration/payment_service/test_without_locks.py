@@ -1,0 +1,94 @@
+"""On PostgreSQL a payment that nobody disturbs needs no lock, and one that is disturbed does."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from checkout.payment.v1 import payment_pb2
+from payment_service.gateways.simulated import SimulatedGateway
+from service_kit.ids import new_id
+from tests.builders import new_key
+from tests.checkout import migrate_payments
+from tests.integration.conftest import Watched
+from tests.integration.payment_service.desk import Desk
+from tests.servers.postgres import PostgresServer
+
+SUCCEEDED = payment_pb2.PAYMENT_STATUS_SUCCEEDED
+FAILED = payment_pb2.PAYMENT_STATUS_FAILED
+VOIDED = payment_pb2.PAYMENT_STATUS_VOIDED
+
+
+@pytest.fixture(scope="module")
+def database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A database on PostgreSQL."""
+    url = postgres_server.create_database(postgres_server.template("payments", migrate_payments))
+    yield url
+    postgres_server.drop_database(url)
+
+
+class TestUndisturbed:
+    def test_it_takes_few_statements_and_no_lock(self, desk: Desk, watched: Watched) -> None:
+        """The order's row, the key among payments and among refunds; then both outcomes."""
+        assert desk.process().status == SUCCEEDED
+        assert watched.locked == []
+        assert watched.statements == ["SELECT", "SELECT", "SELECT", "WITH", "WITH"]
+
+    def test_it_is_tried_again_with_another_key(self, desk: Desk, watched: Watched) -> None:
+        order_id = new_id("ord_")
+        assert desk.process("tok_chargeDeclined", order_id=order_id).status == FAILED
+        assert desk.process(order_id=order_id).status == SUCCEEDED
+        assert desk.process(order_id=order_id).status == VOIDED
+        assert watched.locked == []
+        assert len(desk.charges(order_id)) == 1
+
+
+class TestDisturbed:
+    """Something happens between what was read and what is written."""
+
+    @pytest.fixture(params=["new", "known"])
+    def order_id(self, request: pytest.FixtureRequest, desk: Desk) -> str:
+        """An order of which the service has heard, or not."""
+        order_id = new_id("ord_")
+        if request.param == "known":
+            desk.process("tok_chargeDeclined", order_id=order_id)
+        return order_id
+
+    def test_by_a_seal_nothing_is_charged(
+        self, desk: Desk, watched: Watched, order_id: str
+    ) -> None:
+        watched.once_in_between(lambda: desk.seal(order_id))
+        assert desk.process(order_id=order_id).status == VOIDED
+        assert watched.locked
+        assert desk.charges(order_id) == []
+
+    def test_by_another_payment_one_is_charged(
+        self, desk: Desk, watched: Watched, order_id: str
+    ) -> None:
+        watched.once_in_between(lambda: desk.process(order_id=order_id))
+        assert desk.process(order_id=order_id).status == VOIDED
+        assert len(desk.charges(order_id)) == 1
+
+    def test_by_the_same_call_one_is_charged(
+        self, desk: Desk, watched: Watched, order_id: str
+    ) -> None:
+        key = new_key()
+        watched.once_in_between(lambda: desk.process(order_id=order_id, key=key))
+        assert desk.process(order_id=order_id, key=key).status == SUCCEEDED
+        assert len(desk.charges(order_id)) == 1
+
+    def test_its_outcome_is_written_into_the_history_as_it_is(
+        self, desk: Desk, watched: Watched, order_id: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What this process remembers of a history is compared before anything is written."""
+        charge = SimulatedGateway.charge
+
+        def charge_and_seal(*arguments: Any, **named: Any) -> Any:
+            answer = charge(*arguments, **named)
+            desk.seal(order_id)
+            return answer
+
+        monkeypatch.setattr(SimulatedGateway, "charge", charge_and_seal)
+        assert desk.process(order_id=order_id).status == SUCCEEDED
+        assert desk.events(order_id)[-2:] == ["order_sealed", "payment_succeeded"]
+        assert len(watched.locked) == 2  # the seal, and the outcome
