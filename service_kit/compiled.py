@@ -136,7 +136,11 @@ def _together(parts: tuple[tuple[str, int], ...]) -> str:
     )
     # Counting a step executes it, and AND comes to the next one after that. Dividing by zero is how
     # a statement that has gone wrong takes back what it has done.
-    return f"WITH {', '.join(steps)} SELECT 1 / CASE WHEN {counts} THEN 1 ELSE 0 END"
+    return f"WITH {', '.join(steps)} SELECT 1 / CASE WHEN {counts} THEN 1 ELSE 0 END{_COMMENT}"
+
+
+# For those who read PostgreSQL's log.
+_COMMENT: Final = " -- division by zero: something was not as it had been read; done again with locks"
 
 
 def _renumbered(text: str, *, by: int) -> str:
