@@ -140,7 +140,9 @@ def _together(parts: tuple[tuple[str, int], ...]) -> str:
 
 
 # For those who read PostgreSQL's log.
-_COMMENT: Final = " -- division by zero: something was not as it had been read; done again with locks"
+_COMMENT: Final = (
+    " -- division by zero: something was not as it had been read; done again with locks"
+)
 
 
 def _renumbered(text: str, *, by: int) -> str:
