@@ -159,8 +159,8 @@ class Database:
                 return self._draft(work)
             except exc.TimeoutError as error:
                 raise self._unavailable(error) from error
-            except Exception:  # noqa: BLE001, S110 - of whatever kind: it comes again, or was outdated
-                pass
+            except Exception as error:  # noqa: BLE001 - of any kind: it comes again, or was outdated
+                self._log.debug("database.draft_in_vain", error=type(error).__name__)
         return self.transact(work)
 
     def _draft(self, work: Callable[[Session], T]) -> T:
