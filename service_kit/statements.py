@@ -43,6 +43,7 @@ class Draft:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._writes: dict[Statement, Change] = {}
+        self._guards: set[Statement] = set()
         self._written: set[str] = set()
 
     def execute(self, *_: object) -> NoReturn:
@@ -65,10 +66,16 @@ class Draft:
         self._writes[statement] = Change(compiled, dict(values), rows)
         return rows
 
+    def guard(self, statement: "Statement", values: Mapping[str, Any]) -> None:
+        """Keep a statement that changes nothing, unless it is amended: it compares."""
+        statement.change(self, values)
+        self._guards.add(statement)
+
     def amend(self, statement: "Statement", values: Mapping[str, Any]) -> bool:
         """Change values of a statement that was kept. Say whether it was."""
         if statement not in self._writes:
             return False
+        self._guards.discard(statement)
         self._writes[statement].values.update(values)
         return True
 
@@ -78,7 +85,7 @@ class Draft:
         Raises NotDrafted without any: what was only read may be outdated.
         sqlalchemy.exc.DBAPIError if something is not as it was when it was read.
         """
-        if not self._writes:
+        if self._writes.keys() == self._guards:
             raise NotDrafted
         execute_together(self._connection, list(self._writes.values()))
 

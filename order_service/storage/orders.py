@@ -19,7 +19,16 @@ from order_service.storage.tables import order_items, orders, payment_operations
 from service_kit.audit.chain import Head
 from service_kit.database import RaceLost
 from service_kit.recent import Recent
-from service_kit.statements import Draft, Rows, Session, Statement, insert_all, new, parameter
+from service_kit.statements import (
+    Draft,
+    NotDrafted,
+    Rows,
+    Session,
+    Statement,
+    insert_all,
+    new,
+    parameter,
+)
 
 _item_columns: Final = (
     order_items.c.sku,
@@ -89,6 +98,7 @@ class StoredOrders:
         self._history = history
         self._recent = recent
         self._locked: dict[str, Known] = {}
+        self._uncompared: set[str] = set()
 
     def add(self, order: Order, entry: AuditEntry) -> None:
         """Insert a new order, its items and the first entry of its history."""
@@ -104,6 +114,7 @@ class StoredOrders:
         """
         if isinstance(self._connection, Draft):
             known = self._recent.take(order_id) or self._read(order_id)
+            self._uncompared.add(order_id)
         elif _lock.first(self._connection, {"order_id": order_id}):
             known = self._read(order_id)
         else:
@@ -133,8 +144,14 @@ class StoredOrders:
         changed = new({"revision": known.revision + 1, **_columns(order, head)})
         if _update.change(self._connection, {**old, **changed}) != 1:
             raise RaceLost
+        self._uncompared.discard(order.id)
         self._history.write(links)
         self._locked[order.id] = Known(order, known.revision + 1, head)
+
+    def require_compared(self) -> None:
+        """Raise NotDrafted if a draft saves no order: nobody would find out that it is old."""
+        if self._uncompared:
+            raise NotDrafted
 
     def leave(self) -> None:
         """Leave the orders that have an operation in flight to whoever writes its outcome down."""

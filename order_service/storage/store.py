@@ -68,7 +68,9 @@ class SqlStore:
 
         def change(session: Session) -> tuple[T, StoredWork]:
             stored = self._work(session)
-            return work(stored), stored
+            result = work(stored)
+            stored.orders.require_compared()
+            return result, stored
 
         result, stored = self._database.change(change)
         stored.orders.leave()

@@ -39,7 +39,7 @@ class StoredOrders:
         In a draft nothing is locked; that the history has not gone on is found out at its end.
         """
         if isinstance(self._connection, Draft):
-            return self._draft(order_id)
+            return self._draft(self._connection, order_id)
         name = {"order_id": order_id}
         row = _lock.first(self._connection, name)
         if row is None:
@@ -52,10 +52,10 @@ class StoredOrders:
         self.heads[order_id] = Head(row.audit_count, bytes(row.audit_head))
         return row.sealed_at is not None
 
-    def expect(self, order_id: str, head: Head) -> None:
+    def expect(self, draft: Draft, order_id: str, head: Head) -> None:
         """Have a draft find out at its end whether the history ends there."""
         old = {"order_id": order_id, "old_count": head.count}
-        _move.change(self._connection, {**old, **_named(head)})
+        draft.guard(_move, {**old, **_named(head)})
         self.heads[order_id] = head
 
     def move(self, order_id: str, head: Head) -> None:
@@ -74,12 +74,12 @@ class StoredOrders:
         )
         self._connection.execute(statement)
 
-    def _draft(self, order_id: str) -> bool:
-        row = _find.first(self._connection, {"order_id": order_id})
+    def _draft(self, draft: Draft, order_id: str) -> bool:
+        row = _find.first(draft, {"order_id": order_id})
         if row is None:
             self._begin(order_id)
             return False
-        self.expect(order_id, Head(row.audit_count, bytes(row.audit_head)))
+        self.expect(draft, order_id, Head(row.audit_count, bytes(row.audit_head)))
         return row.sealed_at is not None
 
     def _begin(self, order_id: str) -> bool:

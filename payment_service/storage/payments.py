@@ -123,7 +123,7 @@ class StoredPayments:
         """
         if isinstance(self._connection, Draft) and (known := self._recent.take(payment_id)):
             record, head = known
-            self._orders.expect(record.payment.order_id, head)
+            self._orders.expect(self._connection, record.payment.order_id, head)
             return record
         if not order_id:
             found = self.get(payment_id)

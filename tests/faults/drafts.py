@@ -3,9 +3,9 @@
 For the blocks below some or all of them, in this process, lock from the beginning.
 """
 
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from random import Random
 from typing import Any, TypeVar
 
 from service_kit.database import Database
@@ -18,10 +18,11 @@ T = TypeVar("T")
 def tried_without_locks(share: float) -> Iterator[None]:
     """Try a share of all changes without locks, at random."""
     database: Any = Database
+    choices = Random()  # noqa: S311 - of which nothing that anybody sees may depend
     draft = database._draft
 
     def perhaps(self: Database, work: Callable[[Session], T]) -> T:
-        if random.random() >= share:  # noqa: S311
+        if choices.random() >= share:
             raise NotDrafted
         result: T = draft(self, work)
         return result

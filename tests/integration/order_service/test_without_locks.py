@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from checkout.order.v1 import order_pb2
 from order_service.domain.order import Order
 from order_service.domain.state_machine import OrderStatus
 from order_service.storage.tables import orders
@@ -114,3 +115,21 @@ class TestDisturbed:
         ok(desk.pay(order))
         assert len(watched.locked) == 2  # this, and the outcome
         assert desk.status(order) is OrderStatus.PAID
+
+    def test_what_it_remembers_is_told_to_nobody(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nor is what it reads, if nothing is written that would compare it."""
+        order, refund = desk.place_paid(), desk.payments.refund
+
+        def refund_and_lock_from_now_on(*arguments: Any, **named: Any) -> Any:
+            monkeypatch.setattr(desk.store, "change", desk.store.transact)
+            return refund(*arguments, **named)
+
+        desk.payments.refund = refund_and_lock_from_now_on  # type: ignore[method-assign]
+        ok(desk.refund(order, 100))
+        ok(desk.fulfill(order))
+        monkeypatch.undo()
+
+        told = ok(desk.mark_paid(order, order.payment_id))
+        assert told.status == order_pb2.ORDER_STATUS_FULFILLED
