@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.cases import CASES, GOAL_CONCURRENCY, Case
+from bench.others import RESULTS, other_goal_lines
 from bench.run import Size, save, saved, timed_measure
 from bench.subjects import Stage
 from bench.table import GOALS_HEAD, goal_lines, lines
@@ -71,16 +72,18 @@ def _glance() -> None:
 
 
 def _print(cases: Sequence[Case]) -> None:
+    table: list[str] = []
     goals = [*GOALS_HEAD]
     for case in cases:
         if result := saved(case):
-            print("\n".join(lines(case, result)))
+            table += lines(case, result)
             machine = result["machine"]
-            print(
-                f"Measured at {machine['commit']} on {machine['cpu']}, {machine['cores']} cores.\n"
-            )
+            where = f"{machine['cpu']}, {machine['cores']} cores"
+            table += [f"Measured at {machine['commit']} on {where}.", ""]
             goals += goal_lines(case, result)
-    print("\n".join(goals))
+    text = "\n".join([*table, *goals, *other_goal_lines()])
+    print(text)
+    (RESULTS / "table.md").write_text(text + "\n")
 
 
 def _say(text: str) -> None:

@@ -1,5 +1,6 @@
 """The cases: what is called, on whom, how many at a time, and what is to be reached."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,10 @@ ON_SQLITE: Final = "services, SQLite"
 FLOOR: Final = "floor"
 FLOOR_SQLITE: Final = "floor, SQLite"
 REST: Final = "FastAPI"
+ONE_WORKER: Final = "services, 1 worker"
+TWO_WORKERS: Final = "services, 2 workers"
+AT_ONCE: Final = "services, gateway at once"
+SLOW_GATEWAY: Final = "services, gateway after 50 ms"
 
 SUBJECTS: Final[Mapping[str, Callable[[], Subject]]] = {
     EMPTY: lambda: Empty(EMPTY, intercepted=False),
@@ -26,22 +31,45 @@ SUBJECTS: Final[Mapping[str, Callable[[], Subject]]] = {
     FLOOR: lambda: Floor(FLOOR),
     FLOOR_SQLITE: lambda: Floor(FLOOR_SQLITE, sqlite=True),
     REST: lambda: Rest(REST),
+    ONE_WORKER: lambda: _workers(ONE_WORKER, 1),
+    TWO_WORKERS: lambda: _workers(TWO_WORKERS, 2),
+    AT_ONCE: lambda: _gateway(AT_ONCE, seconds=0),
+    SLOW_GATEWAY: lambda: _gateway(SLOW_GATEWAY, seconds=_GATEWAY_SECONDS),
 }
+_GATEWAY_SECONDS: Final = 0.05
+
+
+def _workers(name: str, workers: int) -> Subject:
+    services = ("ORDER", "PAYMENT")
+    return Services(name, variables={f"{s}_SERVICE_WORKERS": str(workers) for s in services})
+
+
+def _gateway(name: str, *, seconds: float) -> Subject:
+    return Services(name, variables={"PAYMENT_SERVICE_GATEWAY_SLOW_SECONDS": str(seconds)})
+
 
 # Where goals are measured: as many callers as keep a server busy and make nobody queue for long.
 GOAL_CONCURRENCY: Final = 16
 CONCURRENCIES: Final = (1, 16, 64, 256)
+# Whose payments all wait for the gateway at the same time.
+_WAITING: Final = 64
+# Enough connections that each worker gets some: the kernel deals out those, not calls.
+_MANY: Final = (64, 256)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """At most (or, for a rate, at least) `limit` times what `against` has in the same round."""
+    """At most (or, for a rate, at least) `limit` times what `against` has in the same round.
+
+    Of what `against` has, no more than `cap` counts.
+    """
 
     of: str
     against: str
     limit: float
     measure: str = "cpu_us"
     concurrency: int = GOAL_CONCURRENCY
+    cap: float = math.inf
 
     @property
     def is_at_least(self) -> bool:
@@ -93,6 +121,12 @@ CASES: Final = (
         (SERVICES, REST),
     ),
     Case(
+        "list-orders-deep",
+        "ListOrders, thousandth page of twenty, PostgreSQL",
+        workloads.DeepPage(),
+        (SERVICES,),
+    ),
+    Case(
         "process-payment",
         "ProcessPayment, PostgreSQL",
         workloads.ProcessPayment(),
@@ -104,6 +138,23 @@ CASES: Final = (
         workloads.PayOrder(),
         (FLOOR, SERVICES),
         (Goal(SERVICES, FLOOR, 1.5),),
+    ),
+    Case(
+        "slow-gateway",
+        "ProcessPayment, a gateway that takes 50 ms, PostgreSQL",
+        workloads.ProcessPayment(workloads.SLOW),
+        (AT_ONCE, SLOW_GATEWAY),
+        (
+            Goal(
+                SLOW_GATEWAY,
+                AT_ONCE,
+                0.85,
+                "calls_per_second",
+                _WAITING,
+                cap=_WAITING / _GATEWAY_SECONDS,
+            ),
+        ),
+        (_WAITING,),
     ),
     Case(
         "mark-order-paid",
@@ -141,5 +192,19 @@ CASES: Final = (
         "GetOrder, SQLite",
         workloads.GetOrder(),
         (FLOOR_SQLITE, ON_SQLITE),
+    ),
+    Case(
+        "create-order-workers",
+        "CreateOrder, one and two workers, PostgreSQL",
+        workloads.CreateOrder(),
+        (ONE_WORKER, TWO_WORKERS),
+        concurrencies=_MANY,
+    ),
+    Case(
+        "get-order-workers",
+        "GetOrder, one and two workers, PostgreSQL",
+        workloads.GetOrder(),
+        (ONE_WORKER, TWO_WORKERS),
+        concurrencies=_MANY,
     ),
 )

@@ -5,18 +5,17 @@ each slice of that time each process's proportional set size is read.
 """
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import replace
 from typing import Final
 
-from bench.run import RESULTS, machine
+from bench.others import MEMORY_GOAL_MB, keep
+from bench.run import machine
 from bench.subjects import Services, Stage, send
 from bench.usage import pss_megabytes
 from bench.workloads import CreateOrder, GetOrder, PayOrder, place
 
-_GOAL_MB: Final = 80.0
 _CALLS: Final = 1_000
 _CONCURRENCY: Final = 16
 
@@ -44,10 +43,8 @@ def main() -> int:
         finally:
             subject.stop()
     most = max(max(megabytes) for _, _, megabytes in lines)
-    print(f"\nAt most {most:.0f} MB (goal: ≤ {_GOAL_MB:.0f} MB)")
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    result = {"machine": machine(), "minutes": options.minutes, "lines": lines}
-    (RESULTS / "memory.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(f"\nAt most {most:.0f} MB (goal: ≤ {MEMORY_GOAL_MB:.0f} MB)")
+    keep("memory", {"machine": machine(), "minutes": options.minutes, "lines": lines})
     return 0
 
 

@@ -13,6 +13,8 @@ from typing import Final, Self
 
 import sqlalchemy as sa
 
+from bench.others import keep
+from bench.run import machine
 from bench.subjects import Services, Stage, send
 from bench.workloads import (
     CreateOrder,
@@ -117,6 +119,7 @@ def main() -> int:
     """Make calls of each kind and print what one took."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.parse_args()
+    calls = {}
     print("| call | round trips | transactions |\n|---|--:|--:|")
     with Stage() as stage, CountingLine(stage.database()) as line:
         subject = _Counted(line)
@@ -124,21 +127,24 @@ def main() -> int:
             subject.start(stage)
             place(subject, 50)
             for kind in _KINDS:
-                print(_line(kind(), subject, line), flush=True)
+                trips, transactions = _count(kind(), subject, line)
+                calls[kind.__name__] = {"trips": trips, "transactions": transactions}
+                print(f"| {kind.__name__} | {trips:.1f} | {transactions:.1f} |", flush=True)
         finally:
             subject.stop()
+    keep("round-trips", {"machine": machine(), "calls": calls})
     return 0
 
 
-def _line(workload: Workload, subject: Services, line: CountingLine) -> str:
+def _count(workload: Workload, subject: Services, line: CountingLine) -> tuple[float, float]:
+    """Return how often a call waits for PostgreSQL, and in how many transactions."""
     # Once before it counts: what is prepared at the first time is not prepared again.
     send(workload.load(subject, stock_for(workload, subject, 50), 50))
     load = workload.load(subject, stock_for(workload, subject, _CALLS), _CALLS)
     before = line.trips, line.transactions
     send(load)
     trips, transactions = line.trips - before[0], line.transactions - before[1]
-    name = type(workload).__name__
-    return f"| {name} | {trips / _CALLS:.1f} | {transactions / _CALLS:.1f} |"
+    return trips / _CALLS, transactions / _CALLS
 
 
 if __name__ == "__main__":

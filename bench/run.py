@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.cases import SUBJECTS, Case
+from bench.others import RESULTS, keep
 from bench.subjects import Stage, Subject, Void, count_rows, running, send
 from bench.usage import cpu_seconds, pss_megabytes
 from bench.workloads import Nothing, Replay, Workload, stock_for
 from deploy.processes import ROOT
 
-RESULTS: Final = ROOT / "build" / "bench"
 _MICROSECONDS: Final = 1e6
 _MILLISECONDS: Final = 1e3
 # So long a run takes, about: the first one says how many calls that is.
@@ -142,7 +142,6 @@ def machine() -> dict[str, Any]:
 
 def save(case: Case, series: Sequence[Series], size: Size, seconds: float) -> None:
     """Write a case's result where the table finds it."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
     result = {
         "case": case.name,
         "machine": machine(),
@@ -151,7 +150,7 @@ def save(case: Case, series: Sequence[Series], size: Size, seconds: float) -> No
         "size": asdict(size),
         "series": [asdict(one) for one in series],
     }
-    _file(case).write_text(json.dumps(result, indent=1) + "\n")
+    keep(case.name, result)
 
 
 def saved(case: Case) -> dict[str, Any] | None:

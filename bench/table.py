@@ -1,5 +1,6 @@
 """The table: medians with their ranges, and goals beside what was reached."""
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -29,6 +30,10 @@ def lines(case: Case, result: dict[str, Any]) -> Iterator[str]:
         who = one.subject + (f" ({one.refused} came back)" if one.refused else "")
         yield f"| {one.concurrency} | {who} | {' | '.join(cells)} |"
     yield ""
+    last = [one for one in series if one.concurrency == series[-1].concurrency]
+    told = "; ".join(f"{one.subject} {_memory(one)}" for one in last)
+    yield f"Memory of each process afterwards, MB (PSS): {told}."
+    yield ""
 
 
 def goal_lines(case: Case, result: dict[str, Any]) -> Iterator[str]:
@@ -42,9 +47,14 @@ def goal_lines(case: Case, result: dict[str, Any]) -> Iterator[str]:
         reached = f"**{ratio:.2f}** [{min(ratios):.2f} to {max(ratios):.2f}]"
         yield (
             f"| {case.title}, {_NAMES[goal.measure]}, {goal.concurrency} at a time"
-            f" | {goal.of} / {goal.against} | {sign} {goal.limit:g} | {reached}"
+            f" | {goal.of} / {_against(goal)} | {sign} {goal.limit:g} | {reached}"
             f" | {'yes' if goal.is_met(ratio) else 'no'} |"
         )
+
+
+def _against(goal: Goal) -> str:
+    is_capped = goal.cap < math.inf
+    return f"{goal.against}, at most {goal.cap:,.0f}" if is_capped else goal.against
 
 
 GOALS_HEAD: Final = ("| What | Ratio | Goal | Reached | Met |", "|---|---|--:|--:|---|")
@@ -54,7 +64,11 @@ def _ratios(goal: Goal, series: Sequence[Series]) -> list[float]:
     by_name = {(one.subject, one.concurrency): one.values[goal.measure] for one in series}
     ours = by_name.get((goal.of, goal.concurrency), [])
     theirs = by_name.get((goal.against, goal.concurrency), [])
-    return [a / b for a, b in zip(ours, theirs, strict=True)]
+    return [a / min(b, goal.cap) for a, b in zip(ours, theirs, strict=True)]
+
+
+def _memory(series: Series) -> str:
+    return ", ".join(f"{megabytes:.0f}" for megabytes in series.memory_mb.values())
 
 
 def _cell(values: Sequence[float]) -> str:

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Final
 
 from google.protobuf.message import Message
 
+from bench.bulk import CUSTOMER, PAGE_SIZE, SHARE, fill, token_of_page
 from bench.load import GRPC, Load
-from bench.subjects import Subject, send
+from bench.subjects import Subject, count_rows, send
 from checkout.money.v1.money_pb2 import Money
 from checkout.order.v1 import order_pb2
 from checkout.order.v1 import order_service_pb2 as pb
@@ -23,8 +24,10 @@ _ORDER_REPLIES: Final = "checkout.order.v1.order_service_pb2:"
 _PAYMENT_REPLIES: Final = "checkout.payment.v1.payment_service_pb2:"
 # A backend: a customer may not call as often.
 HEADERS: Final = (("x-actor-role", "service"), ("x-actor-id", "shop-backend"))
-CUSTOMER: Final = "alice"
+DEEP_PAGE: Final = 1_000
 VISA: Final = "tok_visa"
+# Which the simulated gateway answers as late as its settings say.
+SLOW: Final = "tok_slow"
 _STOCK_CONCURRENCY: Final = 16
 _ITEMS: Final = (("MUG-1", "Mug", 2, 1250), ("TEA-7", "Tea, loose, 100 g", 1, 890))
 
@@ -46,7 +49,7 @@ class Workload:
     """A kind of call. `rows` says how many rows one leaves in which table of which database."""
 
     rows: ClassVar[Rows] = {}
-    # What is needed beforehand for each call: a placed order, or a payment of one.
+    # What is needed beforehand for each call: a placed order, or a payment of one; or many orders.
     needs = ""
     # So many calls may use one order.
     shares_orders = False
@@ -137,7 +140,7 @@ class ListOrders(Workload):
         return self._pages(subject, calls)
 
     def _pages(self, subject: Subject, calls: int, token: str = "") -> Load:
-        request = pb.ListOrdersRequest(customer_id=CUSTOMER, page_size=20, page_token=token)
+        request = pb.ListOrdersRequest(customer_id=CUSTOMER, page_size=PAGE_SIZE, page_token=token)
         expected = {"orders.19.customer_id": CUSTOMER}
         return _order_load(subject, "ListOrders", [request] * calls, expected)
 
@@ -145,6 +148,21 @@ class ListOrders(Workload):
         path = f"GET /orders?customer_id={CUSTOMER}&page_size=20"
         expected = {"orders.19.customer_id": CUSTOMER}
         return _http_load(subject, path, [None] * calls, expected)
+
+
+class DeepPage(ListOrders):
+    """Reads the customer's thousandth page of twenty orders."""
+
+    needs = "depth"
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, str] = {}
+
+    def _grpc(self, subject: Subject, stock: Sequence[Placed], calls: int) -> Load:
+        token = self._tokens.get(subject.address)
+        if token is None:
+            token = self._tokens[subject.address] = token_of_page(subject.address, DEEP_PAGE)
+        return self._pages(subject, calls, token)
 
 
 class ProcessPayment(Workload):
@@ -307,6 +325,12 @@ def pay_directly(subject: Subject, placed: Sequence[Placed]) -> list[Placed]:
 def stock_for(workload: Workload, subject: Subject, calls: int) -> list[Placed]:
     """Make what calls of a kind need beforehand."""
     if not workload.needs:
+        return []
+    if workload.needs == "depth":
+        wanted = SHARE * PAGE_SIZE * (DEEP_PAGE + 1)
+        orders = subject.databases["orders"]
+        if count_rows(orders, "orders") < wanted:
+            fill(orders, after=0, up_to=wanted)
         return []
     placed = place(subject, min(calls, 200) if workload.shares_orders else calls)
     return pay_directly(subject, placed) if workload.needs == "payment" else placed
