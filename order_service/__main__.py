@@ -1,13 +1,21 @@
 """python -m order_service: serve, migrate the database, and what an operator asks."""
 
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from order_service.bootstrap import MIGRATIONS, build
-from order_service.commands import COMMANDS
 from order_service.config import Settings
 from order_service.rpc.servicer import SERVICE
-from service_kit.command_line import Program
+from service_kit.command_line import Command, Program
+
+
+def _commands() -> Sequence[Command[Settings]]:
+    # What they need takes as long to load as all that serves.
+    from order_service.commands import COMMANDS  # noqa: PLC0415
+
+    return COMMANDS
+
 
 PROGRAM: Final = Program(
     module="order_service",
@@ -16,7 +24,7 @@ PROGRAM: Final = Program(
     settings=Settings,
     build=build,
     migrations=MIGRATIONS,
-    commands=COMMANDS,
+    commands=_commands,
 )
 
 if __name__ == "__main__":

@@ -1,16 +1,24 @@
 """python -m payment_service: serve, migrate the database, and what an operator decides."""
 
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from payment_service.bootstrap import MIGRATIONS, build
-from payment_service.commands import COMMANDS
 from payment_service.config import Settings
 from payment_service.gateways.simulated_tokens import TOKENS
 from payment_service.rpc.servicer import SERVICE
-from service_kit.command_line import Program
+from service_kit.command_line import Command, Program
 
 _WIDTH: Final = max(map(len, TOKENS))
+
+
+def _commands() -> Sequence[Command[Settings]]:
+    # What they need takes as long to load as all that serves.
+    from payment_service.commands import COMMANDS  # noqa: PLC0415
+
+    return COMMANDS
+
 
 PROGRAM: Final = Program(
     module="payment_service",
@@ -19,7 +27,7 @@ PROGRAM: Final = Program(
     settings=Settings,
     build=build,
     migrations=MIGRATIONS,
-    commands=COMMANDS,
+    commands=_commands,
     notes="payment tokens of the simulated gateway:\n\n"
     + "\n".join(f"{name:<{_WIDTH}}  {token.description}" for name, token in TOKENS.items()),
 )

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from service_kit import logging
 from service_kit.credentials.files import FileUnusable
 from service_kit.errors import ConcurrentUpdate, StorageUnavailable
-from service_kit.migrations import SchemaUnknown, pending, upgrade
+from service_kit.schema import SchemaUnknown, pending
 from service_kit.secrets import SecretUnusable, load_secret, private_folder
 from service_kit.server import CannotListen, Server, run_until_signal
 from service_kit.settings import ServiceSettings, SettingsError, describe, load
@@ -26,6 +26,7 @@ from service_kit.worker_processes import (
 S = TypeVar("S", bound=ServiceSettings)
 
 _MEMBER: Final = "--member"
+_OUR_OWN: Final = (["serve"], ["migrate"])
 
 
 def _no_arguments(_parser: argparse.ArgumentParser) -> None:
@@ -59,7 +60,8 @@ class Program(Generic[S]):
     """One service as a program.
 
     `module` is what `python -m` runs, `contract` the gRPC service that it serves, `migrations`
-    the package of its schema, `commands` what it understands besides serve and migrate.
+    the package of its schema, `commands` what it understands besides serve and migrate, which is
+    asked for only if it is neither of these.
     """
 
     module: str
@@ -69,17 +71,19 @@ class Program(Generic[S]):
     build: Callable[[S], Server]
     migrations: str
     notes: str = ""
-    commands: Sequence[Command[S]] = ()
+    commands: Callable[[], Sequence[Command[S]]] = tuple
 
     def run(self, arguments: Sequence[str] | None = None) -> int:
         """Run a command. Returns its exit code: 1 if it failed, 2 for wrong settings."""
-        options = _parser(self).parse_args(arguments)
+        arguments = sys.argv[1:] if arguments is None else arguments
+        commands = () if arguments[:1] in _OUR_OWN else self.commands()
+        options = _parser(self, commands).parse_args(arguments)
         given = _given(options)
         try:
             settings = load(self.settings, **given)
         except SettingsError as error:
             return _failed(f"wrong settings:\n{error}", code=2)
-        own = {command.name: command for command in self.commands}.get(options.command)
+        own = {command.name: command for command in commands}.get(options.command)
         # What a command of its own answers stands on standard output, and nothing else does.
         stream = sys.stderr.buffer if own else None
         logging.configure(self.module.replace("_", "-"), json=settings.json_logs(), stream=stream)
@@ -144,6 +148,9 @@ class Program(Generic[S]):
     def _migrate(self, settings: S) -> int:
         if not settings.database_url:
             private_folder(settings.data_dir)
+        # Not to be waited for by whoever only serves.
+        from service_kit.migrations import upgrade  # noqa: PLC0415
+
         url = settings.effective_database_url()
         # One that is made here stays here, and what others share would be sealed with it for good.
         make = not settings.database_url
@@ -171,7 +178,7 @@ def _failed(message: str, *, code: int = 1) -> int:
     return code
 
 
-def _parser(program: Program[S]) -> argparse.ArgumentParser:
+def _parser(program: Program[S], its_own: Sequence[Command[S]]) -> argparse.ArgumentParser:
     epilog = f"environment variables:\n\n{describe(program.settings)}\n\n{program.notes}".rstrip()
     settings = program.settings
     parser = argparse.ArgumentParser(
@@ -180,7 +187,7 @@ def _parser(program: Program[S]) -> argparse.ArgumentParser:
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = ["serve", "migrate", *(command.name for command in program.commands)]
+    names = ["serve", "migrate", *(command.name for command in its_own)]
     commands = parser.add_subparsers(required=True, dest="command", metavar=" | ".join(names))
     serve = commands.add_parser(
         "serve",
@@ -212,7 +219,7 @@ def _parser(program: Program[S]) -> argparse.ArgumentParser:
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for command in program.commands:
+    for command in its_own:
         own = commands.add_parser(
             command.name,
             help=command.help,

@@ -10,10 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-import redis
 import structlog
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from service_kit.idempotency.record import REDIS, KeyedRequest, Reply
 from service_kit.settings import ServiceSettings
@@ -70,6 +67,11 @@ class RedisReplyMemory:
         timeout_seconds: float = 0.05,
         pause_seconds: float = 1.0,
     ) -> None:
+        # Only who has a Redis waits for its client to be loaded.
+        import redis  # noqa: PLC0415
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+        from redis.retry import Retry  # noqa: PLC0415
+
         # Blocking: the plain pool raises when it is full instead of waiting.
         pool = redis.BlockingConnectionPool.from_url(
             url,

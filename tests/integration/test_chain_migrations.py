@@ -24,7 +24,8 @@ from service_kit.audit.mark import require_mark
 from service_kit.audit.tables import Trail
 from service_kit.audit.verify import verify
 from service_kit.database import Database, UtcDateTime
-from service_kit.migrations import pending, upgrade
+from service_kit.migrations import upgrade
+from service_kit.schema import pending
 from service_kit.secrets import SecretKey, SecretUnusable
 from tests.checkout import SECRET
 

@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from order_service.bootstrap import MIGRATIONS
 from order_service.storage.tables import metadata
 from service_kit.database import Database
-from service_kit.migrations import pending
+from service_kit.schema import pending
 from tests.checkout import migrate_orders
 
 VERSION_TABLE = "order_service_schema_version"

@@ -15,7 +15,8 @@ from checkout.order.v1 import order_pb2, order_service_pb2_grpc
 from order_service.application.ports import Payments
 from order_service.bootstrap import MIGRATIONS, build
 from order_service.config import Settings
-from service_kit.migrations import pending, upgrade
+from service_kit.migrations import upgrade
+from service_kit.schema import pending
 from service_kit.secrets import load_secret
 from tests.assertions import refused
 from tests.builders import new_key, new_order_items, new_request

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from service_kit.migrations import _locked, pending, upgrade
+from service_kit.migrations import upgrade
+from service_kit.schema import _locked, pending
 from tests.unit.service_kit.schema_package import SchemaPackage, schema_package
 
 PROCESSES = 6

@@ -21,7 +21,7 @@ from service_kit.command_line import Command, Program
 from service_kit.database import Database
 from service_kit.errors import ConcurrentUpdate
 from service_kit.logging import get_logger
-from service_kit.migrations import pending
+from service_kit.schema import pending
 from service_kit.secrets import load_secret
 from service_kit.server import Server
 from service_kit.settings import ServiceSettings, SettingsError, setting
@@ -381,7 +381,7 @@ def program_that_counts(toys: Toys, *, needs_schema: bool = True) -> Program[Set
         arguments=options_of_count,
         needs_schema=lambda _options: needs_schema,
     )
-    return replace(toys.program, commands=[count])
+    return replace(toys.program, commands=lambda: [count])
 
 
 class TestACommandOfTheServicesOwn:
@@ -417,7 +417,7 @@ class TestACommandOfTheServicesOwn:
             raise ConcurrentUpdate(attempts=5)
 
         toys.run("migrate")
-        program = replace(toys.program, commands=[Command("lose", "lose a race", lose)])
+        program = replace(toys.program, commands=lambda: [Command("lose", "lose a race", lose)])
         assert program.run(["lose"]) == 1
         assert stderr()[-1] == "lost the race for the same rows 5 times"
 

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from service_kit.errors import StorageUnavailable
-from service_kit.migrations import SchemaUnknown, pending, upgrade
+from service_kit.migrations import upgrade
+from service_kit.schema import SchemaUnknown, pending
 from tests.unit.service_kit.schema_package import SchemaPackage, schema_package
 
 
