@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from service_kit.idempotency.record import REDIS, KeyedRequest, Reply
+from service_kit.mac import hmac_sha256
 from service_kit.settings import ServiceSettings
 
 _MAC_BYTES: Final = 32
@@ -125,7 +126,7 @@ class RedisReplyMemory:
 
     def _mac(self, request: KeyedRequest, content: bytes) -> bytes:
         scope = _joined(self._service, self._instance, request.role, request.caller, request.key)
-        return hmac.digest(self._mac_key, scope + request.fingerprint + content, "sha256")
+        return hmac_sha256(self._mac_key, scope + request.fingerprint + content)
 
 
 def _joined(*parts: str) -> bytes:
