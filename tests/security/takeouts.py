@@ -56,7 +56,7 @@ TAKEOUTS: Final = (
     Takeout(
         7,
         "service_kit/interceptors/requests.py",
-        "if fields := card_data.find(request):",
+        "if card_data.may_be_in(body) and (fields := card_data.find(request)):",
         "if fields := card_data.find(type(request)()):",
     ),
     Takeout(
