@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from service_kit.randomness import random_bytes
 
@@ -19,8 +18,7 @@ _TRACEPARENT: Final = re.compile(
 _HEX_32: Final = re.compile(r"[0-9a-fA-F]{32}")
 
 
-@dataclass(frozen=True)
-class TraceContext:
+class TraceContext(NamedTuple):
     """Where this call stands in its trace.
 
     `span_id` is this call's own, `parent_id` the caller's, empty if it sent none.

@@ -4,7 +4,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
@@ -227,22 +227,20 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._write_line(call, no_place, started)
         abort(context, no_place, ((TRACE_ID, call.trace.trace_id),))
 
-    @contextmanager
     def _admitted(
         self,
         call: Call,
         contract: MethodContract,
         metadata: Mapping[str, str],
         context: grpc.ServicerContext,
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         require_small_metadata(context)
         call.principal = self._callers.principal(context, metadata)
         call.on_behalf_of = on_behalf_of(metadata, call.principal)
         if call.principal.role not in contract.roles:
             name = contract.method.rpartition("/")[2]
             raise RoleNotAllowed(role=call.principal.role, method=name)
-        with self._allowances.spent(call.principal):
-            yield
+        return self._allowances.spent(call.principal)
 
     def _status(self, error: Exception, call: Call) -> Status:
         status: Status | None

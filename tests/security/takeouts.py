@@ -74,8 +74,8 @@ TAKEOUTS: Final = (
     Takeout(
         10,
         "service_kit/places.py",
-        "return self._free.acquire(blocking=False)",
-        "return True",
+        "            return False\n",
+        "            return True\n",
     ),
     Takeout(
         11,
