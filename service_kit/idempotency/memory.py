@@ -6,9 +6,10 @@ meant for something else is a miss, and the database answers.
 
 import hashlib
 import hmac
+import threading
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import redis
 import structlog
@@ -56,7 +57,7 @@ class RedisReplyMemory:
     The MAC covers service, database instance, role, caller, key, fingerprint and reply, so a
     value that was forged, altered, moved to another key or left over from another database is
     a miss. A Redis that is slow or gone costs one call `timeout_seconds`, and is then left
-    alone for `pause_seconds`.
+    alone for `pause_seconds`. Each thread has a connection of its own: nobody waits for one.
     """
 
     def __init__(
@@ -67,20 +68,18 @@ class RedisReplyMemory:
         instance: str,
         mac_key: bytes,
         ttl_seconds: int,
-        connections_max: int,
         timeout_seconds: float = 0.05,
         pause_seconds: float = 1.0,
     ) -> None:
-        # Blocking: the plain pool raises when it is full instead of waiting.
-        pool = redis.BlockingConnectionPool.from_url(
+        # Knows what the URL says, and makes no connection itself.
+        self._pool = redis.ConnectionPool.from_url(
             url,
-            max_connections=connections_max,
-            timeout=timeout_seconds,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 0),
         )
-        self._redis = redis.Redis(connection_pool=pool)
+        self._mine = threading.local()
+        self._connections: list[Any] = []
         self._service = service
         self._instance = instance
         self._mac_key = mac_key
@@ -91,7 +90,7 @@ class RedisReplyMemory:
 
     def recall(self, request: KeyedRequest) -> Reply | None:
         """Return the reply to exactly this request, if Redis has it and its MAC is right."""
-        value = self._asked(lambda: self._redis.get(self._name(request)))
+        value = self._answer("GET", self._name(request))
         if not isinstance(value, bytes):
             return None
         mac, content = value[:_MAC_BYTES], value[_MAC_BYTES:]
@@ -103,22 +102,44 @@ class RedisReplyMemory:
         """Keep the final reply for the time to live."""
         content = (_OK if reply.ok else _REFUSED) + reply.body
         value = self._mac(request, content) + content
-        self._asked(lambda: self._redis.set(self._name(request), value, ex=self._ttl_seconds))
+        self._answer("SET", self._name(request), value, "EX", self._ttl_seconds)
 
     def close(self) -> None:
         """Close every connection."""
-        self._redis.connection_pool.disconnect()
+        for connection in self._connections:
+            connection.disconnect()
 
-    def _asked(self, command: Callable[[], object]) -> object:
+    def _answer(self, *command: str | bytes | int) -> object:
+        """Return what Redis answers; nothing while it is left alone, or if it is in trouble."""
         if time.monotonic() < self._resume_at:
             return None
         try:
-            return command()
+            return self._ask(self._connection(), command)
         # The client stumbles in many ways over what is no Redis; none of them is the caller's.
         except Exception as error:  # noqa: BLE001
             self._resume_at = time.monotonic() + self._pause_seconds
             self._log.warning("redis.unavailable", error=type(error).__name__)
             return None
+
+    def _ask(self, connection: Any, command: tuple[str | bytes | int, ...]) -> object:
+        was_connected = connection.is_connected
+        try:
+            connection.send_command(*command)
+            return connection.read_response()
+        except redis.ConnectionError:
+            # Redis may have closed it, or begun anew, since it was last used.
+            if not was_connected:
+                raise
+        connection.send_command(*command)
+        return connection.read_response()
+
+    def _connection(self) -> Any:
+        connection: Any = getattr(self._mine, "connection", None)
+        if connection is None:
+            connection = self._pool.connection_class(**self._pool.connection_kwargs)
+            self._mine.connection = connection
+            self._connections.append(connection)
+        return connection
 
     def _name(self, request: KeyedRequest) -> str:
         scope = _joined(self._instance, request.role, request.caller, request.key)
@@ -150,5 +171,4 @@ def reply_memory(
         instance=instance(),
         mac_key=mac_key,
         ttl_seconds=settings.replay_ttl_seconds,
-        connections_max=settings.threads,
     )

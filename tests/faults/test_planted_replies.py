@@ -80,7 +80,6 @@ def _forger(url: str, service: str, database: Database) -> RedisReplyMemory:
         instance=instance,
         mac_key=b"a guess",
         ttl_seconds=60,
-        connections_max=1,
         timeout_seconds=5,
     )
 

@@ -205,7 +205,6 @@ class TestAForgedValue:
             instance=order_instance(checkout),
             mac_key=b"a guess",
             ttl_seconds=60,
-            connections_max=1,
         )
         forger.remember(request, Reply(ok=True, body=body))
         assert forger.recall(request) == Reply(ok=True, body=body, replayed_from="redis")

@@ -26,7 +26,6 @@ def memory_at(url: str, pause_seconds: float = 60) -> RedisReplyMemory:
         instance="one",
         mac_key=bytes(32),
         ttl_seconds=60,
-        connections_max=2,
         timeout_seconds=0.05,
         pause_seconds=pause_seconds,
     )
