@@ -4,7 +4,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,13 +58,13 @@ class Allowances:
         self._accounts: OrderedDict[Principal, _Account] = OrderedDict()
         self._changing = threading.Lock()
 
-    @contextmanager
-    def spent(self, caller: Principal) -> Iterator[None]:
+    def spent(self, caller: Principal) -> AbstractContextManager[None]:
         """Take a call from the caller's account for the block. Raises RateLimited."""
         allowance = self._of_role.get(caller.role)
-        if allowance is None:
-            yield
-            return
+        return nullcontext() if allowance is None else self._spent(caller, allowance)
+
+    @contextmanager
+    def _spent(self, caller: Principal, allowance: Allowance) -> Iterator[None]:
         with self._changing:
             account = self._account(caller, allowance)
             _take(account, allowance)

@@ -4,7 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from service_kit.stream import Stream
 from service_kit.tracing import TraceContext
@@ -13,8 +14,7 @@ from service_kit.tracing import TraceContext
 CUSTOMER = "customer"
 
 
-@dataclass(frozen=True)
-class Principal:
+class Principal(NamedTuple):
     """The authenticated caller that holds the connection; never the person acted for."""
 
     role: str
@@ -67,7 +67,7 @@ def background(name: str, *, seconds: float, trace_id: str = "") -> Iterator[Cal
     """
     trace = TraceContext.new()
     if trace_id:
-        trace = replace(trace, trace_id=trace_id)
+        trace = trace._replace(trace_id=trace_id)
     deadline = time.monotonic() + seconds
     nobody = Principal(role="", id="")
     with serving(
@@ -76,11 +76,17 @@ def background(name: str, *, seconds: float, trace_id: str = "") -> Iterator[Cal
         yield call
 
 
-@contextmanager
-def serving(call: Call) -> Iterator[Call]:
+class serving:  # noqa: N801 - it is read as a verb
     """Make the call the current one for the block."""
-    token = _current.set(call)
-    try:
-        yield call
-    finally:
-        _current.reset(token)
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> Call:
+        """Begin the block."""
+        self._token = _current.set(self._call)
+        return self._call
+
+    def __exit__(self, *_: object) -> None:
+        """End the block."""
+        _current.reset(self._token)

@@ -1,10 +1,11 @@
 """Ids that sort by time: a prefix and a UUIDv7 (RFC 9562, section 5.7) in hexadecimal."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
+
+from service_kit.randomness import random_bytes
 
 _VERSION: Final = 0x7 << 76
 _VARIANT: Final = 0b10 << 62
@@ -54,4 +55,4 @@ _sequence: Final = _Sequence(time.time_ns)
 
 
 def _random(bits: int) -> int:
-    return int.from_bytes(os.urandom((bits + 7) // 8), "big") & ((1 << bits) - 1)
+    return int.from_bytes(random_bytes((bits + 7) // 8), "big") & ((1 << bits) - 1)

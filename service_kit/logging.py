@@ -5,12 +5,18 @@ import logging
 import re
 import sys
 import threading
+from collections.abc import Sequence
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, BinaryIO, Final
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
+from service_kit.clock import SystemClock
+
 get_logger = structlog.get_logger
+
+_clock: Final = SystemClock()
 
 
 def configure(service: str, *, json: bool | None = None, stream: BinaryIO | None = None) -> None:
@@ -22,7 +28,7 @@ def configure(service: str, *, json: bool | None = None, stream: BinaryIO | None
     stream = stream or sys.stdout.buffer
     if json is None:
         json = not stream.isatty()
-    writer = _Writer(stream)
+    writer = _Writer(stream, service, is_json=json)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -48,7 +54,9 @@ def configure(service: str, *, json: bool | None = None, stream: BinaryIO | None
 class _Writer:
     """Writes lines. A log that cannot be written must not fail the call it tells about."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, service: str, *, is_json: bool) -> None:
+        self.service = service
+        self.is_json = is_json
         self._stream = stream
         self._lock = threading.Lock()
 
@@ -61,6 +69,46 @@ class _Writer:
                 return
 
     debug = info = warning = error = critical = exception = log = msg
+
+
+class RepeatedLine:
+    """A line that every call writes: one event, and the same fields in the same order.
+
+    It is what `get_logger().info` writes, at less than half of the cost.
+    """
+
+    def __init__(self, event: str, *names: str) -> None:
+        self._event = event
+        self._names = names
+        self._log: FilteringBoundLogger = get_logger()
+        writer = structlog.get_config()["logger_factory"]()
+        self._writer = writer if isinstance(writer, _Writer) and writer.is_json else None
+        self._form = _form(event, names, writer.service) if self._writer else ""
+
+    def write(self, *values: str | float) -> None:
+        """Write it at level info, with a value for each field."""
+        if self._writer is None:
+            self._log.info(self._event, **dict(zip(self._names, values, strict=True)))
+            return
+        now = _clock.now().isoformat().replace("+00:00", "Z")
+        shown = [_quoted(v) if isinstance(v, str) else repr(v) for v in (*values, now)]
+        self._writer.msg((self._form % tuple(shown)).encode())
+
+
+def _form(event: str, names: Sequence[str], service: str) -> str:
+    """Make a line of JSON with %s for each value and for the time."""
+
+    def constant(text: str) -> str:
+        return _quoted(text).replace("%", "%%")
+
+    fields = {
+        "event": constant(event),
+        **dict.fromkeys(names, "%s"),
+        "level": constant("info"),
+        "timestamp": "%s",
+        "service": constant(service),
+    }
+    return "{" + ",".join(f"{constant(name)}:{value}" for name, value in fields.items()) + "}"
 
 
 class _Readable:

@@ -6,6 +6,7 @@ import hmac
 from typing import Final
 
 from service_kit.errors import InvalidPageToken
+from service_kit.mac import hmac_sha256
 
 _MAC_BYTES: Final = 16
 
@@ -36,7 +37,7 @@ class PageTokens:
         # The scope with its length: no byte can move from it into the position.
         scoped = scope.encode()
         content = len(scoped).to_bytes(4, "big") + scoped + body
-        return hmac.digest(self._key, content, "sha256")[:_MAC_BYTES]
+        return hmac_sha256(self._key, content)[:_MAC_BYTES]
 
 
 def _encode(content: bytes) -> str:

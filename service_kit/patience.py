@@ -41,17 +41,15 @@ class WaitingRoom:
         self._seconds = seconds
         self._roomy = roomy
         self._grace_seconds = min(grace_seconds, seconds)
-        # In the order in which they came.
+        # In the order in which they came. Each operation on it is one step of the interpreter: a
+        # lock would be waited for by every call.
         self._since: dict[grpc.ServicerContext, float] = {}
-        self._changing = threading.Lock()
 
     def next_message(self, messages: Iterator[M], context: grpc.ServicerContext) -> M:
         """Wait for the next message of a call. Raises NoRequest, CallerGone."""
         now = time.monotonic()
-        with self._changing:
-            self._since[context] = now
-            is_crowded = len(self._since) > self._roomy
-        if is_crowded:
+        self._since[context] = now
+        if len(self._since) > self._roomy:
             self.cut_off(now)
         try:
             message = next(messages)
@@ -60,8 +58,7 @@ class WaitingRoom:
         except grpc.RpcError:  # cancelled, by the caller or by us
             raise CallerGone from None
         finally:
-            with self._changing:
-                was_let_wait = self._since.pop(context, None) is not None
+            was_let_wait = self._left(context)
         # The message of a call that is being cut off may come all the same; its caller is told
         # that the call has ended, and nothing may be done for it.
         if not was_let_wait:
@@ -70,17 +67,16 @@ class WaitingRoom:
 
     def cut_off(self, now: float) -> None:
         """End the calls that have waited long enough."""
-        with self._changing:
-            too_many = len(self._since) - self._roomy
-            overdue = [
-                context
-                for place, (context, since) in enumerate(self._since.items())
-                if now - since >= (self._grace_seconds if place < too_many else self._seconds)
-            ]
-            for context in overdue:
-                del self._since[context]
-        for context in overdue:
-            _end(context)
+        waiting = self._since.copy()
+        too_many = len(waiting) - self._roomy
+        for place, (context, since) in enumerate(waiting.items()):
+            seconds = self._grace_seconds if place < too_many else self._seconds
+            if now - since >= seconds and self._left(context):
+                _end(context)
+
+    def _left(self, context: grpc.ServicerContext) -> bool:
+        """Have a call leave; say whether it is this that made it leave."""
+        return self._since.pop(context, None) is not None
 
 
 def _end(context: grpc.ServicerContext) -> None:

@@ -1,10 +1,10 @@
 """One trace across services: W3C Trace Context (https://www.w3.org/TR/trace-context/)."""
 
 import re
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
+
+from service_kit.randomness import random_bytes
 
 TRACEPARENT: Final = "traceparent"
 TRACE_ID: Final = "x-trace-id"
@@ -18,8 +18,7 @@ _TRACEPARENT: Final = re.compile(
 _HEX_32: Final = re.compile(r"[0-9a-fA-F]{32}")
 
 
-@dataclass(frozen=True)
-class TraceContext:
+class TraceContext(NamedTuple):
     """Where this call stands in its trace.
 
     `span_id` is this call's own, `parent_id` the caller's, empty if it sent none.
@@ -33,7 +32,7 @@ class TraceContext:
     @classmethod
     def new(cls) -> Self:
         """Begin a trace."""
-        return cls(trace_id=secrets.token_hex(16), span_id=secrets.token_hex(8))
+        return cls(trace_id=random_bytes(16).hex(), span_id=random_bytes(8).hex())
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Self:
@@ -42,14 +41,14 @@ class TraceContext:
         if parent is not None and _is_valid(parent):
             return cls(
                 trace_id=parent["trace_id"],
-                span_id=secrets.token_hex(8),
+                span_id=random_bytes(8).hex(),
                 parent_id=parent["parent_id"],
                 # Sampled and random are the flags we know; others must be sent as zero.
                 flags=f"{int(parent['flags'], 16) & 0b11:02x}",
             )
         given = metadata.get(TRACE_ID, "")
         if _HEX_32.fullmatch(given) and not _is_zero(given):
-            return cls(trace_id=given.lower(), span_id=secrets.token_hex(8))
+            return cls(trace_id=given.lower(), span_id=random_bytes(8).hex())
         return cls.new()
 
     def traceparent(self) -> str:

@@ -4,13 +4,13 @@ A JSON Web Token (RFC 7519, HS256) without a time in it: the same order always h
 ticket, so replies that carry it stay the same byte for byte.
 """
 
-import hmac
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import Final
 
 from order_service.domain.order import Order
+from service_kit.mac import hmac_sha256
 
 ISSUER: Final = "order-service"
 AUDIENCE: Final = "payment-service"
@@ -38,7 +38,7 @@ def ticket_signer(key: bytes) -> Callable[[Order], str]:
             "minor_units": order.total.minor_units,
         }
         signed = header + b"." + _base64url(_claims(claims).encode())
-        return (signed + b"." + _base64url(hmac.digest(key, signed, "sha256"))).decode()
+        return (signed + b"." + _base64url(hmac_sha256(key, signed))).decode()
 
     return sign
 

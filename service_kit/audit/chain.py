@@ -10,12 +10,12 @@ finds that is where the histories ended, kept elsewhere.
 FIPS 198-1 (HMAC) with SHA-256.
 """
 
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from service_kit.mac import hmac_sha256
 from service_kit.secrets import SecretKey
 
 # Of how facts become bytes and bytes become a seal. A change of either is a new version.
@@ -99,7 +99,7 @@ class ChainKey:
         content = b"".join(
             len(part).to_bytes(4, "big") + part for part in (purpose.encode(), *parts)
         )
-        return hmac.digest(self._key, content, "sha256")
+        return hmac_sha256(self._key, content)
 
 
 def _number(value: int) -> bytes:

@@ -1,6 +1,5 @@
 """Writing entries: sealed, their actors beside them, and the head moved on; together or not."""
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import sqlalchemy as sa
 
 from service_kit.audit.chain import SALT_BYTES, VERSION, ChainKey, Head, Person
 from service_kit.audit.tables import Trail
+from service_kit.randomness import random_bytes
 from service_kit.statements import NEW, Draft, Session, Statement, insert_all, new, parameter
 
 
@@ -30,7 +30,7 @@ def link(
     told: Mapping[str, object],
 ) -> Link:
     """Seal what an entry tells after a head."""
-    salt = secrets.token_bytes(SALT_BYTES)
+    salt = random_bytes(SALT_BYTES)
     place = {trail.subject: subject, "position": head.count + 1}
     entry = {**place, "actor_role": by.role, "actor_reference": key.reference(by, salt), **told}
     seal = key.seal({name: entry[name] for name in trail.facts}, after=head.seal)

@@ -4,20 +4,11 @@ It saves the database a look-up and decides nothing: a reply that is missing, fo
 meant for something else is a miss, and the database answers.
 """
 
-import hashlib
-import hmac
-import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
-import structlog
-
-from service_kit.idempotency.record import REDIS, KeyedRequest, Reply
+from service_kit.idempotency.record import KeyedRequest, Reply
 from service_kit.settings import ServiceSettings
-
-_MAC_BYTES: Final = 32
-_OK: Final = b"\x01"
-_REFUSED: Final = b"\x00"
 
 
 class ReplyMemory(Protocol):
@@ -46,96 +37,6 @@ class NoReplyMemory:
         """Do nothing."""
 
 
-class RedisReplyMemory:
-    """Remembers replies in Redis, each under a MAC over everything it answers.
-
-    The MAC covers service, database instance, role, caller, key, fingerprint and reply, so a
-    value that was forged, altered, moved to another key or left over from another database is
-    a miss. A Redis that is slow or gone costs one call `timeout_seconds`, and is then left
-    alone for `pause_seconds`.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        service: str,
-        instance: str,
-        mac_key: bytes,
-        ttl_seconds: int,
-        connections_max: int,
-        timeout_seconds: float = 0.05,
-        pause_seconds: float = 1.0,
-    ) -> None:
-        # Only who has a Redis waits for its client to be loaded.
-        import redis  # noqa: PLC0415
-        from redis.backoff import NoBackoff  # noqa: PLC0415
-        from redis.retry import Retry  # noqa: PLC0415
-
-        # Blocking: the plain pool raises when it is full instead of waiting.
-        pool = redis.BlockingConnectionPool.from_url(
-            url,
-            max_connections=connections_max,
-            timeout=timeout_seconds,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._redis = redis.Redis(connection_pool=pool)
-        self._service = service
-        self._instance = instance
-        self._mac_key = mac_key
-        self._ttl_seconds = ttl_seconds
-        self._pause_seconds = pause_seconds
-        self._resume_at = 0.0
-        self._log = structlog.get_logger()
-
-    def recall(self, request: KeyedRequest) -> Reply | None:
-        """Return the reply to exactly this request, if Redis has it and its MAC is right."""
-        value = self._asked(lambda: self._redis.get(self._name(request)))
-        if not isinstance(value, bytes):
-            return None
-        mac, content = value[:_MAC_BYTES], value[_MAC_BYTES:]
-        if not hmac.compare_digest(mac, self._mac(request, content)):
-            return None
-        return Reply(ok=content[:1] == _OK, body=content[1:], replayed_from=REDIS)
-
-    def remember(self, request: KeyedRequest, reply: Reply) -> None:
-        """Keep the final reply for the time to live."""
-        content = (_OK if reply.ok else _REFUSED) + reply.body
-        value = self._mac(request, content) + content
-        self._asked(lambda: self._redis.set(self._name(request), value, ex=self._ttl_seconds))
-
-    def close(self) -> None:
-        """Close every connection."""
-        self._redis.connection_pool.disconnect()
-
-    def _asked(self, command: Callable[[], object]) -> object:
-        if time.monotonic() < self._resume_at:
-            return None
-        try:
-            return command()
-        # The client stumbles in many ways over what is no Redis; none of them is the caller's.
-        except Exception as error:  # noqa: BLE001
-            self._resume_at = time.monotonic() + self._pause_seconds
-            self._log.warning("redis.unavailable", error=type(error).__name__)
-            return None
-
-    def _name(self, request: KeyedRequest) -> str:
-        scope = _joined(self._instance, request.role, request.caller, request.key)
-        return f"{self._service}:reply:{hashlib.sha256(scope).hexdigest()}"
-
-    def _mac(self, request: KeyedRequest, content: bytes) -> bytes:
-        scope = _joined(self._service, self._instance, request.role, request.caller, request.key)
-        return hmac.digest(self._mac_key, scope + request.fingerprint + content, "sha256")
-
-
-def _joined(*parts: str) -> bytes:
-    # Each part with its length: ("a", "bc") and ("ab", "c") must not be the same bytes.
-    encoded = [part.encode() for part in parts]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
-
-
 def reply_memory(
     settings: ServiceSettings, *, service: str, instance: Callable[[], str], mac_key: bytes
 ) -> ReplyMemory:
@@ -145,11 +46,13 @@ def reply_memory(
     """
     if not settings.redis_url:
         return NoReplyMemory()
+    # Only who has a Redis waits for its client to be loaded.
+    from service_kit.idempotency.redis_memory import RedisReplyMemory  # noqa: PLC0415
+
     return RedisReplyMemory(
         settings.redis_url,
         service=service,
         instance=instance(),
         mac_key=mac_key,
         ttl_seconds=settings.replay_ttl_seconds,
-        connections_max=settings.threads,
     )

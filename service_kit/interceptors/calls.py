@@ -4,11 +4,10 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
-import structlog
 
 from service_kit.allowances import Allowances
 from service_kit.call import Call, Principal, serving
@@ -18,6 +17,7 @@ from service_kit.error_table import ErrorTable, internal
 from service_kit.errors import Overloaded, RecordedRefusal, RoleNotAllowed
 from service_kit.interceptors.identity import on_behalf_of
 from service_kit.interceptors.requests import read_request, require_small_metadata, text_metadata
+from service_kit.logging import RepeatedLine, get_logger
 from service_kit.patience import GRACE_SECONDS, Patience
 from service_kit.places import Places
 from service_kit.side_pool import OnSidePool
@@ -36,6 +36,12 @@ REPLAYED: Final = "idempotency-replayed"
 _NOBODY: Final = Principal(role="", id="")
 # How many refusals are made beforehand, for calls without a place.
 _NO_PLACES: Final = 32
+
+# The fields of the line that every call writes.
+_TOLD: Final = (
+    *("method", "code", "reason", "duration_ms", "caller", "role", "on_behalf_of", "peer"),
+    *("trace_id", "replayed"),
+)
 
 Messages = Iterator[bytes]
 Handler = Callable[[Messages, grpc.ServicerContext], bytes]
@@ -87,7 +93,9 @@ class CallInterceptor(grpc.ServerInterceptor):
             roomy=max(1, self._streams.limit // 2), grace_seconds=GRACE_SECONDS
         )
         self._observe = observe
-        self._log = structlog.get_logger()
+        self._log = get_logger()
+        self._line = RepeatedLine("rpc", *_TOLD)
+        self._line_of_stream = RepeatedLine("rpc", *_TOLD, "entries")
         self._wrapped: dict[str, RpcHandler] = {}
 
     def intercept_service(
@@ -219,22 +227,20 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._write_line(call, no_place, started)
         abort(context, no_place, ((TRACE_ID, call.trace.trace_id),))
 
-    @contextmanager
     def _admitted(
         self,
         call: Call,
         contract: MethodContract,
         metadata: Mapping[str, str],
         context: grpc.ServicerContext,
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         require_small_metadata(context)
         call.principal = self._callers.principal(context, metadata)
         call.on_behalf_of = on_behalf_of(metadata, call.principal)
         if call.principal.role not in contract.roles:
             name = contract.method.rpartition("/")[2]
             raise RoleNotAllowed(role=call.principal.role, method=name)
-        with self._allowances.spent(call.principal):
-            yield
+        return self._allowances.spent(call.principal)
 
     def _status(self, error: Exception, call: Call) -> Status:
         status: Status | None
@@ -250,25 +256,27 @@ class CallInterceptor(grpc.ServerInterceptor):
         return status
 
     def _write_line(
-        self, call: Call, status: Status | None, started: float, **facts: object
+        self, call: Call, status: Status | None, started: float, *, entries: int | None = None
     ) -> None:
         code = _CODE_NAMES[status.code] if status is not None else "OK"
         seconds = time.monotonic() - started
         self._observe(call, code, seconds)
-        self._log.info(
-            "rpc",
-            method=call.method,
-            code=code,
-            reason=call.reason,
-            duration_ms=round(seconds * 1000, 2),
-            caller=call.principal.id,
-            role=call.principal.role,
-            on_behalf_of=call.on_behalf_of,
-            peer=call.peer,
-            trace_id=call.trace.trace_id,
-            replayed=call.replayed_from,
-            **facts,
+        told = (
+            call.method,
+            code,
+            call.reason,
+            round(seconds * 1000, 2),
+            call.principal.id,
+            call.principal.role,
+            call.on_behalf_of,
+            call.peer,
+            call.trace.trace_id,
+            call.replayed_from,
         )
+        if entries is None:
+            self._line.write(*told)
+        else:
+            self._line_of_stream.write(*told, entries)
 
 
 def _told(error_table: ErrorTable, error: Exception) -> Status:

@@ -1,6 +1,7 @@
 """Calls, counted and timed: how many, of what outcome, how long, and how many right now."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -61,16 +62,17 @@ class CallMetrics:
             ["method"],
             registry=registry,
         )
-        gauges = {}
+        under_way: dict[str, set[object]] = {}
         for contract in contracts:
             name = short_name(contract.method)
-            gauges[contract.method] = in_progress.labels(name)
+            under_way[contract.method] = set()
+            in_progress.labels(name).set_function(partial(len, under_way[contract.method]))
             self._calls.labels(name, "OK", "")
             for reason in contract.error_reasons:
                 self._calls.labels(name, error_table.code_of(reason), reason)
         for source in _REPLAY_SOURCES:
             self._replays.labels(source)
-        self.in_progress = CallsInProgress(gauges)
+        self.in_progress = CallsInProgress(under_way)
         # Looked up without a lock: two threads that meet a new outcome find the same children.
         self._of_outcome: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
 
@@ -90,10 +92,10 @@ class CallMetrics:
 
 
 class CallsInProgress(grpc.ServerInterceptor):
-    """Keeps the number of calls being served, for every method that has a gauge."""
+    """Keeps the calls being served, for every method that has a set for them."""
 
-    def __init__(self, gauges: Mapping[str, Gauge]) -> None:
-        self._gauges = gauges
+    def __init__(self, under_way: Mapping[str, set[object]]) -> None:
+        self._under_way = under_way
         self._counted: dict[str, _RpcHandler] = {}
 
     def intercept_service(
@@ -106,36 +108,38 @@ class CallsInProgress(grpc.ServerInterceptor):
         if counted := self._counted.get(method):
             return counted
         handler = continuation(handler_call_details)
-        gauge = self._gauges.get(method)
-        if handler is None or gauge is None:
+        under_way = self._under_way.get(method)
+        if handler is None or under_way is None:
             return handler
-        return self._counted.setdefault(method, _counted(handler, gauge))
+        return self._counted.setdefault(method, _counted(handler, under_way))
 
 
-def _counted(handler: "grpc.RpcMethodHandler[Any, Any]", gauge: Gauge) -> _RpcHandler:
+def _counted(handler: "grpc.RpcMethodHandler[Any, Any]", under_way: set[object]) -> _RpcHandler:
     if handler.stream_unary is not None:
         return grpc.stream_unary_rpc_method_handler(
-            _counting(handler.stream_unary, gauge),
+            _counting(handler.stream_unary, under_way),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
     if isinstance(handler.stream_stream, OnSidePool):
         # It returns when the stream is over, not before its first message.
         return grpc.stream_stream_rpc_method_handler(
-            handler.stream_stream.wrapped(lambda behaviour: _counting(behaviour, gauge)),
+            handler.stream_stream.wrapped(lambda behaviour: _counting(behaviour, under_way)),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
     return handler
 
 
-def _counting(behaviour: Callable[..., Any], gauge: Gauge) -> Callable[..., Any]:
+def _counting(behaviour: Callable[..., Any], under_way: set[object]) -> Callable[..., Any]:
     def serve(*arguments: Any) -> Any:
-        gauge.inc()
+        # Come and gone in one step each: a gauge of its own would take a lock both times.
+        call = object()
+        under_way.add(call)
         try:
             return behaviour(*arguments)
         finally:
-            gauge.dec()
+            under_way.remove(call)
 
     return serve
 

@@ -23,7 +23,8 @@ from payment_service.gateways.simulated import SimulatedGateway
 from payment_service.gateways.simulated_ledger import Books, SimulatedLedger
 from payment_service.storage.store import SqlStore as PaymentStore
 from service_kit import call
-from service_kit.idempotency.memory import NoReplyMemory, RedisReplyMemory
+from service_kit.idempotency.memory import NoReplyMemory
+from service_kit.idempotency.redis_memory import RedisReplyMemory
 
 # What is being done, by the RPC that is served or the name of the background work.
 OPERATIONS: Final[Mapping[str, str]] = MappingProxyType(

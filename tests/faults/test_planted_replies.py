@@ -12,8 +12,8 @@ import redis
 import sqlalchemy as sa
 
 from service_kit.database import Database
-from service_kit.idempotency.memory import RedisReplyMemory
 from service_kit.idempotency.record import KeyedRequest, Reply
+from service_kit.idempotency.redis_memory import RedisReplyMemory
 from tests.assertions import refused
 from tests.client import BOB, PAYMENT_SERVICE_NAME
 from tests.faults.errands import ERRANDS, cancel, mark_paid, pay, placed, process_payment
@@ -80,7 +80,6 @@ def _forger(url: str, service: str, database: Database) -> RedisReplyMemory:
         instance=instance,
         mac_key=b"a guess",
         ttl_seconds=60,
-        connections_max=1,
         timeout_seconds=5,
     )
 

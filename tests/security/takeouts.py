@@ -56,7 +56,7 @@ TAKEOUTS: Final = (
     Takeout(
         7,
         "service_kit/interceptors/requests.py",
-        "if fields := card_data.find(request):",
+        "if card_data.may_be_in(body) and (fields := card_data.find(request)):",
         "if fields := card_data.find(type(request)()):",
     ),
     Takeout(
@@ -74,8 +74,8 @@ TAKEOUTS: Final = (
     Takeout(
         10,
         "service_kit/places.py",
-        "return self._free.acquire(blocking=False)",
-        "return True",
+        "            return False\n",
+        "            return True\n",
     ),
     Takeout(
         11,
@@ -115,7 +115,7 @@ TAKEOUTS: Final = (
     ),
     Takeout(
         18,
-        "service_kit/idempotency/memory.py",
+        "service_kit/idempotency/redis_memory.py",
         "if not hmac.compare_digest(mac, self._mac(request, content)):",
         "if not mac:",
     ),

@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from service_kit.idempotency.fingerprint import fingerprint
-from service_kit.idempotency.memory import RedisReplyMemory
 from service_kit.idempotency.record import KeyedRequest, Reply
+from service_kit.idempotency.redis_memory import RedisReplyMemory
 from tests.assertions import refused
 from tests.captured_log import CapturedLog, captured_log
 from tests.checkout import Checkout
@@ -205,7 +205,6 @@ class TestAForgedValue:
             instance=order_instance(checkout),
             mac_key=b"a guess",
             ttl_seconds=60,
-            connections_max=1,
         )
         forger.remember(request, Reply(ok=True, body=body))
         assert forger.recall(request) == Reply(ok=True, body=body, replayed_from="redis")

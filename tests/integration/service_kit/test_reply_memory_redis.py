@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import redis
 
-from service_kit.idempotency.memory import RedisReplyMemory
 from service_kit.idempotency.record import REDIS, KeyedRequest, Reply
+from service_kit.idempotency.redis_memory import RedisReplyMemory
 from tests.captured_log import CapturedLog
 from tests.servers.valkey import PrivateRedis, RedisServer
 
@@ -52,7 +52,6 @@ def memory_at(url: str, **changes: Any) -> RedisReplyMemory:
         "instance": "database-1",
         "mac_key": bytes(32),
         "ttl_seconds": 60,
-        "connections_max": 4,
         **changes,
     }
     return RedisReplyMemory(url, **options)
@@ -199,6 +198,16 @@ class TestRedisInTrouble:
         assert memory.recall(REQUEST) is None
         memory.remember(REQUEST, PAID)
         assert memory.recall(REQUEST) is not None
+
+    def test_is_asked_on_a_new_connection_when_it_has_closed_the_old_one(
+        self, memories: Memories, stored: Any, log: CapturedLog
+    ) -> None:
+        memory = memories()
+        memory.remember(REQUEST, PAID)
+        stored.client_kill_filter(_type="normal", skipme=True)
+
+        assert memory.recall(REQUEST) == replace(PAID, replayed_from=REDIS)
+        assert log.lines("redis.unavailable") == []
 
     def test_costs_one_short_delay_when_it_hangs_then_a_pause_without_any(
         self, private_redis: PrivateRedis, log: CapturedLog

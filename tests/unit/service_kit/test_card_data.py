@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkout.order.v1 import order_service_pb2
-from service_kit.card_data import find, find_in_text
+from service_kit.card_data import find, find_in_text, may_be_in
 from service_kit.ids import new_id
 
 # Published test numbers of the card networks.
@@ -159,3 +159,26 @@ class TestFind:
         assert sorted(find(struct)) == ["fields", "fields[].string_value"]
         details = error_details_pb2.ErrorInfo(metadata={"a": "b", "c": CARDS["visa"]})
         assert find(details) == ["metadata"]
+
+
+class TestMayBeIn:
+    @given(number=card_numbers(), before=st.text(), after=st.text(), data=st.data())
+    def test_is_so_wherever_one_is_found(
+        self, number: str, before: str, after: str, data: st.DataObject
+    ) -> None:
+        gap = data.draw(st.sampled_from(["", " ", "-"]))
+        struct = struct_pb2.Struct()
+        struct.update({"a": [{"b": before + gap.join(number) + after}]})
+        assert may_be_in(struct.SerializeToString()) or not find(struct)
+
+    @pytest.mark.parametrize("number", CARDS.values(), ids=CARDS.keys())
+    def test_is_so_with_any_network(self, number: str) -> None:
+        item = order_service_pb2.NewOrderItem(sku="sku-1", name=f"paid by {number}")
+        request = order_service_pb2.CreateOrderRequest(items=[item])
+        assert may_be_in(request.SerializeToString())
+
+    def test_is_not_so_of_an_ordinary_request(self) -> None:
+        request = order_service_pb2.PayOrderRequest(
+            idempotency_key="key-1", order_id=f"ord_{'019a8c2f5d7e' * 2}", payment_token="tok_visa"
+        )
+        assert not may_be_in(request.SerializeToString())

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
-from service_kit.logging import configure, get_logger
+from service_kit.logging import RepeatedLine, configure, get_logger
 from tests.nasty_texts import LOG
 
 NOTHING: dict[object, str] = {}
@@ -90,6 +91,46 @@ class TestJson:
         get_logger().info("listening")
         assert isinstance(stream.buffer, io.BytesIO)
         assert lines(stream.buffer)[0]["event"] == "listening"
+
+
+class TestARepeatedLine:
+    def test_is_what_a_logger_writes(self) -> None:
+        stream = io.BytesIO()
+        configure("100 % shop", stream=stream)
+        line = RepeatedLine("rpc %s", "method", "duration_ms", "entries", "%")
+        for text in (*LOG, "", "50 %", "Grüße", "a\nb\u2028c", "\ud800"):
+            get_logger().info("rpc %s", method=text, duration_ms=0.25, entries=3, **{"%": text})
+            line.write(text, 0.25, 3, text)
+        written = stream.getvalue().splitlines()
+        logged, repeated = ([_without_time(line) for line in written[i::2]] for i in (0, 1))
+        assert repeated == logged
+        assert all(json.loads(line)["timestamp"].endswith("Z") for line in written)
+
+    def test_has_a_value_for_each_field(self) -> None:
+        for json_ in (True, False):
+            configure("shop", json=json_, stream=io.BytesIO())
+            line = RepeatedLine("rpc", "method", "code")
+            for values in (["/Buy"], ["/Buy", "OK", "more"]):
+                with pytest.raises((TypeError, ValueError)):
+                    line.write(*values)
+
+    def test_is_shown_to_people_as_any_other(self) -> None:
+        stream = Terminal()
+        configure("shop", stream=stream)
+        RepeatedLine("rpc", "method").write("/Buy\x1b[2J")
+        shown = stream.getvalue().decode()
+        assert "rpc" in shown
+        assert "/Buy\\x1b[2J" in shown
+
+    def test_is_left_out_with_everything_of_its_level(self) -> None:
+        with capture_logs() as log:
+            structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+            RepeatedLine("rpc", "method").write("/Buy")
+        assert log == []
+
+
+def _without_time(line: bytes) -> bytes:
+    return re.sub(rb'"timestamp":"[^"]*"', b"", line)
 
 
 class TestOtherLibraries:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from service_kit.idempotency.memory import NoReplyMemory, RedisReplyMemory, reply_memory
+from service_kit.idempotency.memory import NoReplyMemory, reply_memory
 from service_kit.idempotency.record import KeyedRequest, Reply
+from service_kit.idempotency.redis_memory import RedisReplyMemory
 from service_kit.settings import ServiceSettings
 from tests.captured_log import CapturedLog
 
@@ -26,7 +27,6 @@ def memory_at(url: str, pause_seconds: float = 60) -> RedisReplyMemory:
         instance="one",
         mac_key=bytes(32),
         ttl_seconds=60,
-        connections_max=2,
         timeout_seconds=0.05,
         pause_seconds=pause_seconds,
     )
