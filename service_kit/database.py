@@ -126,10 +126,43 @@ class Database:
         Raises ConcurrentUpdate if the race is lost five times or for too long,
         StorageUnavailable if the database does not answer or did not confirm.
         """
-        assert not transaction_is_open(), "a transaction inside a transaction"
-        lost: exc.DBAPIError | None = None
+        return self._transact(work, time.monotonic() + self._patience_seconds)
+
+    def change(self, work: Callable[[Session], T]) -> T:
+        """Run `work` as `transact` does; on PostgreSQL without locks first, in a draft.
+
+        Most of the time nobody else is at the same rows. Then a draft does the same in fewer
+        round trips; and whenever it does not, the transaction decides, also about errors.
+        """
         give_up_at = time.monotonic() + self._patience_seconds
-        attempt = 0
+        lost: exc.DBAPIError | None = None
+        if not self.is_sqlite:
+            try:
+                return self._draft(work)
+            except exc.TimeoutError as error:
+                raise self._unavailable(error) from error
+            except Exception as error:  # noqa: BLE001 - of any kind: it comes again, or was outdated
+                self._log.debug("database.draft_in_vain", error=type(error).__name__)
+                if isinstance(error, exc.DBAPIError) and _is_unavailable(error):
+                    lost = error  # it may have been done
+        return self._transact(work, give_up_at, lost)
+
+    def _draft(self, work: Callable[[Session], T]) -> T:
+        assert not transaction_is_open(), "a draft inside a transaction"
+        with _marked_open(), self._reader.connect() as connection:
+            draft = Draft(connection)
+            result = work(draft)
+            draft.make()
+            return result
+
+    def _transact(
+        self,
+        work: Callable[[Connection], T],
+        give_up_at: float,
+        lost: exc.DBAPIError | None = None,
+    ) -> T:
+        assert not transaction_is_open(), "a transaction inside a transaction"
+        attempt = 1 if lost else 0
         while _goes_on(attempt, give_up_at, is_lost=lost is not None):
             attempt += 1
             try:
@@ -147,28 +180,6 @@ class Database:
         if lost:
             raise self._unavailable(lost) from lost
         raise ConcurrentUpdate(attempts=attempt)
-
-    def change(self, work: Callable[[Session], T]) -> T:
-        """Run `work` as `transact` does; on PostgreSQL without locks first, in a draft.
-
-        Most of the time nobody else is at the same rows. Then a draft does the same in fewer
-        round trips; and whenever it does not, the transaction decides, also about errors.
-        """
-        if not self.is_sqlite:
-            try:
-                return self._draft(work)
-            except exc.TimeoutError as error:
-                raise self._unavailable(error) from error
-            except Exception as error:  # noqa: BLE001 - of any kind: it comes again, or was outdated
-                self._log.debug("database.draft_in_vain", error=type(error).__name__)
-        return self.transact(work)
-
-    def _draft(self, work: Callable[[Session], T]) -> T:
-        with _marked_open(), self._reader.connect() as connection:
-            draft = Draft(connection)
-            result = work(draft)
-            draft.make()
-            return result
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work`, which only reads. On PostgreSQL each statement sees its own moment."""

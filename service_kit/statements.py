@@ -35,7 +35,7 @@ class Draft:
     """A transaction on PostgreSQL that locks nothing, and writes with one statement at its end.
 
     What it reads is read at once and may be outdated by then. So each of its writes says how many
-    rows it must change, and in its condition what it relies on: if one changes fewer, none is
+    rows it must change, and in its condition what it relies on: if one changes others, none is
     made. It writes once into each table and reads nothing from where it has written; for whatever
     else there is the transaction.
     """

@@ -1,6 +1,7 @@
 """Payment rows. Each is also the record of its idempotency key, and is kept for ever."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -110,7 +111,9 @@ class StoredPayments:
         for record in self._added:
             if record.reply is None:
                 head = self._orders.heads[record.payment.order_id]
-                self._recent.leave(record.payment.id, (record, head))
+                # The token is for the gateway alone.
+                known = replace(record, payment_token=None), head
+                self._recent.leave(record.payment.id, known)
 
     def get(self, payment_id: str) -> PaymentRecord | None:
         """Read a payment without locking anything."""

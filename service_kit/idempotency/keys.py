@@ -106,6 +106,7 @@ class IdempotencyKeys:
         self._statements = statements
         self._table = statements.table
         self._retention = retention
+        self._claimed: KeyedRequest | None = None
 
     def claim(
         self,
@@ -130,6 +131,7 @@ class IdempotencyKeys:
             new_key(request, owner_id=owner_id, lease_until=lease_until, now=now, reply=reply)
         )
         if self._statements.insert.change(self._connection, fresh) == 1:
+            self._claimed = request
             return Claim()
         row = self._lock(request)
         if self._is_forgotten(row, now):
@@ -229,10 +231,9 @@ class IdempotencyKeys:
     def _run(
         self, statement: Statement, request: KeyedRequest, values: Mapping[str, object]
     ) -> None:
-        if isinstance(self._connection, Draft) and self._connection.amend(
-            self._statements.insert, values
-        ):
-            return  # it is in the row that is about to be inserted
+        if isinstance(self._connection, Draft) and request == self._claimed:
+            self._connection.amend(self._statements.insert, values)
+            return
         statement.change(self._connection, {**values, **_scope(request)})
 
 

@@ -21,17 +21,18 @@ class Watched:
         self.locked: list[str] = []
         self.statements: list[str] = []
         self._monkeypatch = monkeypatch
-        transact, execute = Database.transact, compiled._execute
+        # All of them pass there.
+        transact, execute = Database._transact, compiled._execute
 
-        def noted(database: Database, work: Callable[..., Any]) -> Any:
+        def noted(database: Database, work: Callable[..., Any], *arguments: Any) -> Any:
             self.locked.append(work.__qualname__)
-            return transact(database, work)
+            return transact(database, work, *arguments)
 
         def counted(connection: Any, text: str, values: Any) -> Any:
             self.statements.append(text.split(maxsplit=1)[0])
             return execute(connection, text, values)
 
-        monkeypatch.setattr(Database, "transact", noted)
+        monkeypatch.setattr(Database, "_transact", noted)
         monkeypatch.setattr(compiled, "_execute", counted)
 
     def once_in_between(self, happens: Callable[[], Any]) -> None:

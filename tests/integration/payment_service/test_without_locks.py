@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from checkout.payment.v1 import payment_pb2
 from payment_service.gateways.simulated import SimulatedGateway
+from payment_service.storage.tables import payment_orders
 from service_kit.ids import new_id
 from tests.builders import new_key
 from tests.checkout import migrate_payments
@@ -41,6 +44,33 @@ class TestUndisturbed:
         assert desk.process(order_id=order_id).status == VOIDED
         assert watched.locked == []
         assert len(desk.charges(order_id)) == 1
+
+
+class TestAPendingPayment:
+    def test_is_asked_about_by_one_call_alone(self, desk: Desk, watched: Watched) -> None:
+        """Two that see that its lease is over must not both take it: that takes a lock."""
+        key, order_id = new_key(), new_id("ord_")
+        pending = desk.process("tok_timeoutBeforeCharge", key=key, order_id=order_id)
+        assert pending.status == payment_pb2.PAYMENT_STATUS_PENDING
+        watched.locked.clear()
+        again = desk.process("tok_timeoutBeforeCharge", key=key, order_id=order_id)
+        assert again.status == SUCCEEDED
+        assert len(watched.locked) == 1
+
+
+class TestAFinalPayment:
+    def test_is_told_again_and_nothing_written(self, desk: Desk) -> None:
+        key, order_id = new_key(), new_id("ord_")
+        desk.process(key=key, order_id=order_id)
+        row: sa.Select[tuple[str]] = sa.select(sa.literal_column("xmin::text"))
+        query = row.select_from(payment_orders).where(payment_orders.c.order_id == order_id)
+
+        def version(connection: Connection) -> str:
+            return str(connection.execute(query).scalar_one())
+
+        before = desk.database.read(version)
+        assert desk.process(key=key, order_id=order_id).status == SUCCEEDED
+        assert desk.database.read(version) == before
 
 
 class TestDisturbed:

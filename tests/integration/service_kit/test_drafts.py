@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from service_kit.database import Database, transaction_is_open
+from service_kit.database import Database, RaceLost, transaction_is_open
 from service_kit.errors import StorageUnavailable
 from service_kit.statements import (
     Draft,
@@ -182,6 +182,16 @@ class TestDraft:
         assert contents(database) == ({"ann": 70}, [1])
 
 
+class TestWithinATransaction:
+    def test_is_no_place_for_a_change(self, database: Database) -> None:
+        def work(_connection: Connection) -> None:
+            database.change(lambda session: withdraw(session, 1, 30))
+
+        with pytest.raises(AssertionError):
+            database.transact(work)
+        assert contents(database) == ({"ann": 100}, [])
+
+
 class TestWhatADraftCannotDo:
     """The transaction does it."""
 
@@ -292,6 +302,28 @@ class TestAConnection:
             behind.ping()
             line.cut_next_commit()
             assert behind.change(work) == "found"
+        assert contents(database) == ({"ann": 100}, [1])
+
+    def test_that_swallows_the_confirmation_is_not_told_as_nothing_done(
+        self,
+        module_postgres_url: str,
+        database: Database,
+        open_database: OpenDatabase,
+        log: CapturedLog,
+    ) -> None:
+        """If the transaction that would recognise it never comes to its end."""
+
+        def work(session: Session) -> None:
+            if not isinstance(session, Draft):
+                raise RaceLost
+            add_transfer.change(session, new({"number": 1, "amount": 1}))
+
+        with CutAtCommit(module_postgres_url) as line:
+            behind = open_database(line.url, patience_seconds=0.2)
+            behind.ping()
+            line.cut_next_commit()
+            with pytest.raises(StorageUnavailable):
+                behind.change(work)
         assert contents(database) == ({"ann": 100}, [1])
 
     def test_that_nobody_gives_back_is_not_waited_for_twice(
