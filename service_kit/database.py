@@ -62,6 +62,7 @@ class RaceLost(Exception):
 
 
 _begin: Final = Statement(sa.text("BEGIN"))
+_begin_writing: Final = Statement(sa.text("BEGIN IMMEDIATE"))
 
 _open: ContextVar[bool] = ContextVar("transaction_is_open", default=False)
 
@@ -311,7 +312,7 @@ def _sqlite(url: sa.URL, lock_wait_ms: int, **options: Any) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         reads_only = connection.get_execution_options().get("reads_only")
-        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+        (_begin if reads_only else _begin_writing).change(connection)
 
     return engine
 
