@@ -13,22 +13,24 @@ from service_kit.statements import NotDrafted, Session
 
 T = TypeVar("T")
 
+_database: Any = Database
+_draft: Any = Database._draft
+
 
 @contextmanager
 def tried_without_locks(share: float) -> Iterator[None]:
-    """Try a share of all changes without locks, at random."""
-    database: Any = Database
+    """Try a share of all changes without locks, at random, whatever the block around says."""
     choices = Random()  # noqa: S311 - of which nothing that anybody sees may depend
-    draft = database._draft
+    before = _database._draft
 
     def perhaps(self: Database, work: Callable[[Session], T]) -> T:
         if choices.random() >= share:
             raise NotDrafted
-        result: T = draft(self, work)
+        result: T = _draft(self, work)
         return result
 
-    database._draft = perhaps
+    _database._draft = perhaps
     try:
         yield
     finally:
-        database._draft = draft
+        _database._draft = before
