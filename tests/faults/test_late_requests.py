@@ -11,6 +11,7 @@ import order_service.bootstrap
 from tests.captured_log import CapturedLog, captured_log
 from tests.checkout import Checkout
 from tests.client import ALICE, OPERATIONS
+from tests.faults.drafts import tried_without_locks
 from tests.faults.errands import TOTAL, paid, placed, process_payment
 from tests.faults.figures import Figures
 from tests.faults.history import Answered, Refused, Request, Unknown, ask
@@ -22,6 +23,8 @@ from tests.system.simultaneously import wait_until
 # By then an operation counts as left behind.
 ABANDONED: Final = timedelta(seconds=6)
 RUNS: Final = 2
+# As long as a call that is held is waited for: on its way it commits, and has to call in time.
+HELD_SECONDS: Final = 3.0
 
 
 class LateRequests:
@@ -38,7 +41,7 @@ class LateRequests:
         proxy = self._lines.proxies[line]
         proxy.arm(Fault(Effect.HOLD, Way.REQUEST))
         proxy.refuse()
-        call = self._lines.send(request)
+        call = self._lines.send(request, timeout=HELD_SECONDS)
         assert proxy.struck.is_set()
         assert isinstance(call.outcome, Unknown), call.outcome
         proxy.refuse(refuse=False)
@@ -240,6 +243,21 @@ class TestARefundThatIsLate:
             left_behind(lines, order_id)
             late.deliver("RefundPayment", line=SERVICES)
             assert lines.checkout.ledger.refunds(order_id) == [TOTAL]
+
+    def test_is_no_longer_told_of_by_who_began_it(self, lines: Lines, late: LateRequests) -> None:
+        """Another process has written its outcome down, whatever this one remembers."""
+        for _ in range(RUNS):
+            order_id = paid(lines)
+            payment_id = lines.checkout.order(order_id).payment_transaction_id
+            with tried_without_locks(1.0):
+                late.hold(ask("RefundOrder", OPERATIONS, order_id=order_id), line=SERVICES)
+                left_behind(lines, order_id)
+                again = ask("MarkOrderPaid", ALICE, order_id=order_id, transaction_id=payment_id)
+                told = lines.answered(again).outcome
+            assert isinstance(told, Answered)
+            assert told.order
+            assert told.order.status == "refunded"
+            late.deliver("RefundPayment", line=SERVICES)
 
 
 class TestARequestOfACaller:
