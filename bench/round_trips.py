@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import sqlalchemy as sa
 
-from bench.others import keep
+from bench.results import keep
 from bench.run import machine
 from bench.subjects import Services, Stage, send
 from bench.workloads import (
