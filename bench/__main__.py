@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from bench.cases import CASES, GOAL_CONCURRENCY, Case
-from bench.others import RESULTS, other_goal_lines
+from bench.others import other_goal_lines
+from bench.results import RESULTS
 from bench.run import Size, save, saved, timed_measure
 from bench.subjects import Stage
-from bench.table import GOALS_HEAD, goal_lines, lines
+from bench.table import GOALS_HEAD, goal_lines, lines, origin
 
 _QUICK: Final = Size(rounds=2, seconds=0.3, concurrencies=(GOAL_CONCURRENCY,))
 _QUICK_CASES: Final = ("empty", "create-order", "get-order", "pay-order")
@@ -52,7 +53,9 @@ def main() -> int:
             for case in missing:
                 series, seconds = timed_measure(case, size, stage, _say)
                 save(case, series, size, seconds)
-    _print(chosen)
+    print(_text(chosen))
+    print(f"\nAll cases that have been measured took {_minutes():.0f} minutes.")
+    (RESULTS / "table.md").write_text(_text(CASES) + "\n")
     if options.plots:
         # Whoever only glances does not wait for it to be imported.
         from bench.plots import draw  # noqa: PLC0415
@@ -64,26 +67,30 @@ def main() -> int:
 
 
 def _glance() -> None:
+    goals = [*GOALS_HEAD]
     with Stage() as stage:
         for case in CASES:
             if case.name in _QUICK_CASES:
                 series, _ = timed_measure(case, _QUICK, stage, _say)
-                print("\n".join(lines(case, {"series": series})), flush=True)
+                print("\n".join(lines(case, series)), flush=True)
+                goals += goal_lines(case, series)
+    print("\n".join(goals))
 
 
-def _print(cases: Sequence[Case]) -> None:
-    table: list[str] = []
+def _text(cases: Sequence[Case]) -> str:
+    """Make the tables of what has been measured, and the one of all goals."""
+    tables: list[str] = []
     goals = [*GOALS_HEAD]
     for case in cases:
         if result := saved(case):
-            table += lines(case, result)
-            machine = result["machine"]
-            where = f"{machine['cpu']}, {machine['cores']} cores"
-            table += [f"Measured at {machine['commit']} on {where}.", ""]
-            goals += goal_lines(case, result)
-    text = "\n".join([*table, *goals, *other_goal_lines()])
-    print(text)
-    (RESULTS / "table.md").write_text(text + "\n")
+            tables += [*lines(case, result["series"]), origin(result), ""]
+            goals += goal_lines(case, result["series"])
+    return "\n".join([*tables, *goals, *other_goal_lines()])
+
+
+def _minutes() -> float:
+    seconds: float = sum(result["seconds"] for case in CASES if (result := saved(case)))
+    return seconds / 60
 
 
 def _say(text: str) -> None:

@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Final
 
 from bench.bulk import PAGE_SIZE, SHARE, fill, order_id
-from bench.others import GROWTH_GOAL, keep
+from bench.others import GROWTH_GOAL
+from bench.results import keep
 from bench.run import machine
 from bench.subjects import Services, Stage, send
 from bench.workloads import (

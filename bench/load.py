@@ -15,14 +15,12 @@ from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import Any, Final
 
-import aiohttp
 import grpc
-import uvloop
 
 GRPC: Final = "grpc"
 HTTP: Final = "http"
 # Fewer than a server allows on one connection, and enough of them that none is the bottleneck.
-_CALLS_PER_CONNECTION: Final = 32
+CALLS_PER_CONNECTION: Final = 32
 _CALL_SECONDS: Final = 60.0
 _WRONG_SHOWN: Final = 3
 _NO_PLACE: Final = "RESOURCE_EXHAUSTED"
@@ -38,7 +36,8 @@ class Load:
     is a serialized message or JSON in base64; `paths` are appended to the path, one for each body.
     `reply` names the module and class of the reply's message. `expect` says which value each named
     field must have (a dotted path), `code` which status; `collect` which fields are reported. Who
-    is refused for want of a place comes back after a moment, which counts as waiting.
+    is refused for want of a place comes back after a moment, which counts as waiting. Of HTTP/1.1
+    a connection carries one call at a time, of gRPC `calls_per_connection`.
     """
 
     protocol: str
@@ -53,6 +52,7 @@ class Load:
     collect: Sequence[str] = ()
     headers: Sequence[tuple[str, str]] = ()
     warm_up: int = 0
+    calls_per_connection: int = CALLS_PER_CONNECTION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +74,23 @@ class Outcome:
 Call = Callable[[int], Awaitable[tuple[str, Callable[[str], Any]]]]
 
 
-async def _run(load: Load) -> Outcome:
+async def run(load: Load, ready: Callable[[], object]) -> Outcome:
+    """Make the calls. `ready` is called before the first that counts, and may wait."""
     if load.protocol == HTTP:
+        # Whoever calls by gRPC does not wait for it to be imported, again for each run.
+        import aiohttp  # noqa: PLC0415
+
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), headers=dict(load.headers)
         ) as session:
-            return await _measure(load, _http_call(load, session))
+            return await _measure(load, _http_call(load, session), ready)
     channels = [
         # nosemgrep: plaintext-channel - it is measured on one machine
         grpc.aio.insecure_channel(load.target, options=[("grpc.use_local_subchannel_pool", 1)])
-        for _ in range(math.ceil(load.concurrency / _CALLS_PER_CONNECTION))
+        for _ in range(math.ceil(load.concurrency / load.calls_per_connection))
     ]
     try:
-        return await _measure(load, _grpc_call(load, channels))
+        return await _measure(load, _grpc_call(load, channels), ready)
     finally:
         for channel in channels:
             await channel.close()
@@ -119,7 +123,7 @@ def _field(reply: Any, path: str) -> Any:
     return reply
 
 
-def _http_call(load: Load, session: aiohttp.ClientSession) -> Call:
+def _http_call(load: Load, session: Any) -> Call:
     verb, _, path = load.method.partition(" ")
     bodies = [base64.b64decode(body) or None for body in load.bodies]
     paths = load.paths or [""] * len(bodies)
@@ -145,7 +149,7 @@ def _item(reply: Any, path: str) -> Any:
     return reply
 
 
-async def _measure(load: Load, call: Call) -> Outcome:
+async def _measure(load: Load, call: Call, ready: Callable[[], object]) -> Outcome:
     latencies: list[float] = []
     collected: list[list[Any]] = []
     wrong: list[str] = []
@@ -162,7 +166,8 @@ async def _measure(load: Load, call: Call) -> Outcome:
                 code, read = await call(number)
             latencies.append(time.perf_counter() - began)
             if code != load.code:
-                wrong.append(f"{code} instead of {load.code}: {read('')}")
+                why = "" if code == "OK" else f": {read('')}"
+                wrong.append(f"{code} instead of {load.code}{why}")
                 continue
             for path, value in load.expect.items():
                 if (came := read(path)) != value:
@@ -170,17 +175,17 @@ async def _measure(load: Load, call: Call) -> Outcome:
             if load.collect:
                 collected.append([number, *map(read, load.collect)])
 
-    async def run(first: int, end: int) -> float:
+    async def make(first: int, end: int) -> float:
         numbers = iter(range(first, end))
         began = time.perf_counter()
         await asyncio.gather(*(caller(numbers) for _ in range(load.concurrency)))
         return time.perf_counter() - began
 
     if load.warm_up:
-        await run(0, load.warm_up)
+        await make(0, load.warm_up)
         latencies.clear()
-    await asyncio.to_thread(_tell_ready)
-    seconds = await run(load.warm_up, len(load.bodies))
+    await asyncio.to_thread(ready)
+    seconds = await make(load.warm_up, len(load.bodies))
     latencies.sort()
     return Outcome(
         calls=len(latencies),
@@ -209,8 +214,11 @@ def _tell_ready() -> None:
 
 def main() -> int:
     """Do what standard input says."""
+    # In the environment of the measurements only.
+    import uvloop  # noqa: PLC0415
+
     load = Load(**json.loads(sys.stdin.readline()))
-    outcome = uvloop.run(_run(load))
+    outcome = uvloop.run(run(load, _tell_ready))
     sys.stdout.write(json.dumps(asdict(outcome)) + "\n")
     return 0
 

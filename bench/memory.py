@@ -10,7 +10,8 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from bench.others import MEMORY_GOAL_MB, keep
+from bench.others import MEMORY_GOAL_MB
+from bench.results import keep
 from bench.run import machine
 from bench.subjects import Services, Stage, send
 from bench.usage import pss_megabytes

@@ -5,15 +5,10 @@ server says ReadyForQuery, and whether a transaction is open (PostgreSQL, "Messa
 """
 
 import argparse
-import socket
 import sys
-import threading
-from contextlib import suppress
-from typing import Final, Self
+from typing import Final
 
-import sqlalchemy as sa
-
-from bench.others import keep
+from bench.results import keep
 from bench.run import machine
 from bench.subjects import Services, Stage, send
 from bench.workloads import (
@@ -26,6 +21,7 @@ from bench.workloads import (
     place,
     stock_for,
 )
+from tests.forwarder import Forwarder
 
 _READY: Final = ord("Z")
 _OUTSIDE: Final = ord("I")
@@ -34,69 +30,43 @@ _CALLS: Final = 200
 _KINDS: Final = (CreateOrder, GetOrder, ListOrders, MarkOrderPaid, PayOrder)
 
 
-class CountingLine:
+class CountingLine(Forwarder):
     """Passes bytes between clients and PostgreSQL, and counts what the server has got ready."""
 
     def __init__(self, server: str) -> None:
-        url = sa.make_url(server)
-        self._server = (str(url.host), int(url.port or 5432))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._port = self._listener.getsockname()[1]
+        super().__init__(server, lambda: _Counting(self))
         self.trips = self.transactions = 0
 
     def url(self, of: str) -> str:
         """Return the way to a database through this line."""
         # Encrypted, nothing could be counted; and the answer to whether it may be has no form.
         plain = {"sslmode": "disable", "gssencmode": "disable"}
-        here = sa.make_url(of).set(host="127.0.0.1", port=self._port).update_query_dict(plain)
-        return here.render_as_string(hide_password=False)
+        return self.way_to(of).update_query_dict(plain).render_as_string(hide_password=False)
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+class _Counting:
+    """Reads what the server says over one connection: messages of a letter, a length and a body."""
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(self._server, timeout=10)
-                server.settimeout(None)
-                for target, ends in (
-                    (self._pass_on, (client, server)),
-                    (self._count, (server, client)),
-                ):
-                    threading.Thread(target=target, args=ends, daemon=True).start()
+    def __init__(self, line: CountingLine) -> None:
+        self._line = line
+        self._unread = b""
 
-    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
-        with suppress(OSError):
-            while sent := client.recv(65536):
-                server.sendall(sent)
-        with suppress(OSError):
-            server.shutdown(socket.SHUT_RDWR)
+    def sent(self, data: bytes) -> None:
+        """Count nothing: several messages may be one trip."""
 
-    def _count(self, server: socket.socket, client: socket.socket) -> None:
-        waiting = b""
-        with suppress(OSError), client:
-            while received := server.recv(65536):
-                client.sendall(received)
-                waiting = self._counted(waiting + received)
-
-    def _counted(self, data: bytes) -> bytes:
-        """Count whole messages and return what is left: each is a letter, its length, its body."""
-        start = 0
+    def answered(self, data: bytes) -> bool:
+        """Count whole messages, and keep what is left."""
+        data, start = self._unread + data, 0
         while len(data) >= start + _HEADER_BYTES:
             end = start + 1 + int.from_bytes(data[start + 1 : start + _HEADER_BYTES], "big")
             if len(data) < end:
                 break
             if data[start] == _READY:
-                self.trips += 1
-                self.transactions += data[end - 1] == _OUTSIDE
+                self._line.trips += 1
+                self._line.transactions += data[end - 1] == _OUTSIDE
             start = end
-        return data[start:]
+        self._unread = data[start:]
+        return True
 
 
 class _Counted(Services):

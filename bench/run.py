@@ -1,6 +1,5 @@
 """Measures cases: every subject in turn, round after round, and every answer and row checked."""
 
-import json
 import os
 import platform
 import statistics
@@ -13,16 +12,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.cases import SUBJECTS, Case
-from bench.others import RESULTS, keep
+from bench.results import keep, kept
 from bench.subjects import Stage, Subject, Void, count_rows, running, send
 from bench.usage import cpu_seconds, pss_megabytes
-from bench.workloads import Nothing, Replay, Workload, stock_for
+from bench.workloads import Nothing, Replay, Rows, Workload, stock_for
 from deploy.processes import ROOT
 
 _MICROSECONDS: Final = 1e6
 _MILLISECONDS: Final = 1e3
 # So long a run takes, about: the first one says how many calls that is.
 _TRIAL_CALLS: Final = 200
+# PostgreSQL plans a statement anew for the first five times, on each of a server's connections.
+_TRIAL_CALLS_OF_EACH: Final = 8
+_CONNECTIONS_MAX: Final = 64
 _CALLS_MIN: Final = 100
 _CALLS_MAX: Final = 20_000
 
@@ -32,7 +34,7 @@ class Size:
     """How much is measured: rounds, and seconds that a run shall take."""
 
     rounds: int = 5
-    seconds: float = 1.0
+    seconds: float = 1.5
     concurrencies: Sequence[int] = ()
 
 
@@ -45,6 +47,7 @@ class Series:
     calls: int
     values: dict[str, list[float]] = field(default_factory=dict)
     refused: int = 0
+    # By process: the payment service's first, one that has workers before them.
     memory_mb: Mapping[str, float] = field(default_factory=dict)
 
     def median(self, measure: str) -> float:
@@ -62,7 +65,7 @@ def measure(case: Case, size: Size, stage: Stage, say: Callable[[str], None]) ->
             for number in range(size.rounds):
                 say(f"{case.title}: {concurrency} at a time, round {number + 1} of {size.rounds}")
                 for subject, one in zip(subjects, series, strict=True):
-                    _add_round(case.workload, subject, one, stage)
+                    _add_round(case, subject, one, stage)
             for subject, one in zip(subjects, series, strict=True):
                 one.memory_mb = {str(pid): pss_megabytes(pid) for pid in subject.pids}
             found += series
@@ -71,26 +74,26 @@ def measure(case: Case, size: Size, stage: Stage, say: Callable[[str], None]) ->
 
 def _trial(case: Case, subject: Subject, concurrency: int, size: Size, stage: Stage) -> Series:
     """Warm up, and find out how many calls a run takes."""
-    calls = max(_TRIAL_CALLS, 2 * concurrency)
+    calls = max(_TRIAL_CALLS, _TRIAL_CALLS_OF_EACH * min(concurrency, _CONNECTIONS_MAX))
     trial = Series(subject.name, concurrency, calls)
-    _add_round(case.workload, subject, trial, stage)
+    _add_round(case, subject, trial, stage)
     wanted = trial.median("calls_per_second") * size.seconds
     calls = int(min(max(wanted, _CALLS_MIN, 4 * concurrency), _CALLS_MAX))
     return Series(subject.name, concurrency, calls)
 
 
-def _add_round(workload: Workload, subject: Subject, series: Series, stage: Stage) -> None:
-    calls = series.calls
-    stock = stock_for(_for(workload, subject), subject, calls)
-    load = _for(workload, subject).load(subject, stock, calls)
-    load = replace(load, concurrency=series.concurrency)
+def _add_round(case: Case, subject: Subject, series: Series, stage: Stage) -> None:
+    calls, workload = series.calls, _for(case.workload, subject)
+    load = replace(
+        workload.load(subject, stock_for(workload, subject, calls), calls),
+        concurrency=series.concurrency,
+        calls_per_connection=case.calls_per_connection,
+    )
     before = _rows(workload, subject)
     pids, postgres = subject.pids, stage.postgres_cpu_seconds()
     outcome, used = send(load, pids=lambda: cpu_seconds(pids))
     postgres = stage.postgres_cpu_seconds() - postgres
-    for place, count in _rows(workload, subject).items():
-        if count - before[place] != workload.rows[place] * calls:
-            raise Void(f"{calls} calls left {count - before[place]} rows in {place[1]}")
+    check_rows(workload, calls, before, _rows(workload, subject))
     for name, value in {
         "cpu_us": used / outcome.calls * _MICROSECONDS,
         "postgres_us": postgres / outcome.calls * _MICROSECONDS,
@@ -102,12 +105,19 @@ def _add_round(workload: Workload, subject: Subject, series: Series, stage: Stag
     series.refused += outcome.refused
 
 
+def check_rows(workload: Workload, calls: int, before: Rows, after: Rows) -> None:
+    """Raise Void unless calls have left as many rows as they must, in each table."""
+    for place, count in after.items():
+        if count - before[place] != workload.rows[place] * calls:
+            raise Void(f"{calls} calls left {count - before[place]} rows in {place[1]}")
+
+
 def _for(workload: Workload, subject: Subject) -> Workload:
     # An empty RPC stands beside a replay as what it is.
     return Nothing() if isinstance(workload, Replay) and not subject.databases else workload
 
 
-def _rows(workload: Workload, subject: Subject) -> dict[tuple[str, str], int]:
+def _rows(workload: Workload, subject: Subject) -> Rows:
     return {
         (database, table): count_rows(subject.databases[database], table)
         for database, table in workload.rows
@@ -155,15 +165,8 @@ def save(case: Case, series: Sequence[Series], size: Size, seconds: float) -> No
 
 def saved(case: Case) -> dict[str, Any] | None:
     """Read a case's result, if there is one."""
-    try:
-        result: dict[str, Any] = json.loads(_file(case).read_text())
-    except FileNotFoundError:
-        return None
-    return {**result, "series": [Series(**one) for one in result["series"]]}
-
-
-def _file(case: Case) -> Path:
-    return RESULTS / f"{case.name}.json"
+    result = kept(case.name)
+    return result and {**result, "series": [Series(**one) for one in result["series"]]}
 
 
 def timed_measure(

@@ -14,7 +14,8 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from bench.others import STARTUP_GOAL, keep
+from bench.others import STARTUP_GOAL
+from bench.results import keep
 from bench.run import machine
 from bench.subjects import Services, Stage
 from deploy.processes import ROOT

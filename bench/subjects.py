@@ -281,9 +281,16 @@ def send(load: Load, *, pids: Callable[[], float] = lambda: 0.0) -> tuple[Outcom
     if process.returncode or not line:
         raise Void(f"the load on {load.method} ended with exit code {process.returncode}")
     outcome = Outcome(**json.loads(line))
+    check_answers(load, outcome)
+    return outcome, used
+
+
+def check_answers(load: Load, outcome: Outcome) -> None:
+    """Raise Void unless every call was answered as it had to be."""
     if outcome.wrong:
         raise Void(f"{outcome.wrong} wrong answers of {load.method}: {outcome.examples}")
-    return outcome, used
+    if (counted := len(load.bodies) - load.warm_up) != outcome.calls:
+        raise Void(f"{outcome.calls} calls of {load.method} rather than {counted}")
 
 
 @contextmanager

@@ -8,7 +8,15 @@ from typing import Any, ClassVar, Final
 
 from google.protobuf.message import Message
 
-from bench.bulk import CUSTOMER, PAGE_SIZE, SHARE, fill, token_of_page
+from bench.bulk import (
+    CUSTOMER,
+    OF_THE_REST_PEER,
+    OF_THE_SERVICES,
+    PAGE_SIZE,
+    SHARE,
+    fill,
+    token_of_page,
+)
 from bench.load import GRPC, Load
 from bench.subjects import Subject, count_rows, send
 from checkout.money.v1.money_pb2 import Money
@@ -49,7 +57,7 @@ class Workload:
     """A kind of call. `rows` says how many rows one leaves in which table of which database."""
 
     rows: ClassVar[Rows] = {}
-    # What is needed beforehand for each call: a placed order, or a payment of one; or many orders.
+    # What is needed beforehand: an order for each call, or a payment of one, or many pages of them.
     needs = ""
     # So many calls may use one order.
     shares_orders = False
@@ -145,7 +153,10 @@ class ListOrders(Workload):
         return _order_load(subject, "ListOrders", [request] * calls, expected)
 
     def _http(self, subject: Subject, stock: Sequence[Placed], calls: int) -> Load:
-        path = f"GET /orders?customer_id={CUSTOMER}&page_size=20"
+        return self._http_pages(subject, calls, 1)
+
+    def _http_pages(self, subject: Subject, calls: int, page: int) -> Load:
+        path = f"GET /orders?customer_id={CUSTOMER}&page_size={PAGE_SIZE}&page={page}"
         expected = {"orders.19.customer_id": CUSTOMER}
         return _http_load(subject, path, [None] * calls, expected)
 
@@ -153,7 +164,7 @@ class ListOrders(Workload):
 class DeepPage(ListOrders):
     """Reads the customer's thousandth page of twenty orders."""
 
-    needs = "depth"
+    needs = "pages"
 
     def __init__(self) -> None:
         self._tokens: dict[str, str] = {}
@@ -163,6 +174,9 @@ class DeepPage(ListOrders):
         if token is None:
             token = self._tokens[subject.address] = token_of_page(subject.address, DEEP_PAGE)
         return self._pages(subject, calls, token)
+
+    def _http(self, subject: Subject, stock: Sequence[Placed], calls: int) -> Load:
+        return self._http_pages(subject, calls, DEEP_PAGE)
 
 
 class ProcessPayment(Workload):
@@ -326,14 +340,20 @@ def stock_for(workload: Workload, subject: Subject, calls: int) -> list[Placed]:
     """Make what calls of a kind need beforehand."""
     if not workload.needs:
         return []
-    if workload.needs == "depth":
-        wanted = SHARE * PAGE_SIZE * (DEEP_PAGE + 1)
-        orders = subject.databases["orders"]
-        if count_rows(orders, "orders") < wanted:
-            fill(orders, after=0, up_to=wanted)
+    if workload.needs == "pages":
+        _fill_pages(subject)
         return []
     placed = place(subject, min(calls, 200) if workload.shares_orders else calls)
     return pay_directly(subject, placed) if workload.needs == "payment" else placed
+
+
+def _fill_pages(subject: Subject) -> None:
+    """Have so many orders, once, that the deep page is not the last one."""
+    wanted = SHARE * PAGE_SIZE * (DEEP_PAGE + 1)
+    orders = subject.databases["orders"]
+    if count_rows(orders, "orders") < wanted:
+        with_ = OF_THE_SERVICES if subject.protocol == GRPC else OF_THE_REST_PEER
+        fill(orders, after=0, up_to=wanted, with_=with_)
 
 
 def _of(stock: Sequence[Placed], number: int) -> Placed:

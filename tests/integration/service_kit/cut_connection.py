@@ -3,12 +3,9 @@
 What commits is a COMMIT, or a statement that is a whole transaction.
 """
 
-import contextlib
-import socket
 import threading
-from typing import Self
 
-from sqlalchemy import make_url
+from tests.forwarder import Forwarder
 
 # A simple query message: Q, its length, its text, zero.
 _COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
@@ -38,18 +35,15 @@ class Commits:
         return sent.endswith(_COMMIT)
 
 
-class CutAtCommit:
+class CutAtCommit(Forwarder):
     """Passes bytes between a client and the server, until a COMMIT is to be cut.
 
     `url` is where the client connects to.
     """
 
     def __init__(self, postgres_url: str) -> None:
-        server = make_url(postgres_url)
-        self._server = (str(server.host), int(server.port or 5432))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        here = server.set(host="127.0.0.1", port=self._listener.getsockname()[1])
-        self.url = here.render_as_string(hide_password=False)
+        super().__init__(postgres_url, lambda: _Cutting(self))
+        self.url = self.way_to(postgres_url).render_as_string(hide_password=False)
         self._cuts = 0
         self._skipped = 0
 
@@ -68,45 +62,29 @@ class CutAtCommit:
     def cut_every_commit(self) -> None:
         self._cuts = 1000
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
+    def takes_this_one(self) -> bool:
+        """Say whether the commit that has just been seen is to be cut."""
+        if not self._cuts:
+            return False
+        if self._skipped:
+            self._skipped -= 1
+            return False
+        self._cuts -= 1
+        return True
 
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._connect, args=[client], daemon=True).start()
+class _Cutting:
+    """Watches one connection for commits, and breaks it at the answer to one that is cut."""
 
-    def _connect(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self._server) as server:
-            is_cut = threading.Event()
-            commits = Commits()
-            back = threading.Thread(target=self._pass_back, args=[server, client, is_cut])
-            back.start()
-            with contextlib.suppress(OSError):
-                while sent := client.recv(65536):
-                    if commits.has(sent) and self._cuts:
-                        if self._skipped:
-                            self._skipped -= 1
-                        else:
-                            self._cuts -= 1
-                            is_cut.set()
-                    server.sendall(sent)
-            server.shutdown(socket.SHUT_WR)
-            back.join(10)
+    def __init__(self, cutter: CutAtCommit) -> None:
+        self._cutter = cutter
+        self._commits = Commits()
+        self._is_cut = threading.Event()
 
-    def _pass_back(
-        self, server: socket.socket, client: socket.socket, is_cut: threading.Event
-    ) -> None:
-        with contextlib.suppress(OSError):
-            while answer := server.recv(65536):
-                # The server has answered, so it has committed.
-                if is_cut.is_set():
-                    break
-                client.sendall(answer)
-            client.shutdown(socket.SHUT_RDWR)
+    def sent(self, data: bytes) -> None:
+        if self._commits.has(data) and self._cutter.takes_this_one():
+            self._is_cut.set()
+
+    def answered(self, data: bytes) -> bool:
+        # The server has answered, so it has committed.
+        return not self._is_cut.is_set()
