@@ -355,6 +355,8 @@ def test_a_payment_of_another_order_pays_for_nothing(
 _PHASES: Final = set(Phase) if sized(100) == 100 else set(Phase) - {Phase.shrink}
 
 
+# The services' threads draw from it too, for the pauses that they advise, while a strategy draws.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 def test_any_calls_in_any_order(
     standing: tuple[str, Checkout], figures: Figures, seed: int
 ) -> None:
