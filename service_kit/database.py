@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy import event, exc
 from sqlalchemy.engine import Connection, Dialect, Engine
 
+from service_kit.connections import Connections
 from service_kit.errors import ConcurrentUpdate, StorageUnavailable
 from service_kit.statements import Draft, Session, Statement
 
@@ -108,7 +109,12 @@ class Database:
         # SQLite has one writer at a time; waiting here is fair and cheap, in the file it is not.
         self._writer = threading.Lock() if self.is_sqlite else None
         self._patience_seconds = patience_seconds
-        self._reader = self._engine.execution_options(reads_only=True)
+        self._connections = Connections(
+            # What SQLAlchemy begins on these only reads: `_transact` has begun before.
+            self._engine.execution_options(reads_only=True),
+            limit=pool_size,
+            wait_seconds=pool_wait_seconds,
+        )
         self._log = structlog.get_logger()
 
     @property
@@ -150,7 +156,7 @@ class Database:
 
     def _draft(self, work: Callable[[Session], T]) -> T:
         assert not transaction_is_open(), "a draft inside a transaction"
-        with _marked_open(), self._reader.connect() as connection:
+        with _marked_open(), self._connections.use() as connection:
             draft = Draft(connection)
             result = work(draft)
             draft.make()
@@ -167,7 +173,12 @@ class Database:
         while _goes_on(attempt, give_up_at, is_lost=lost is not None):
             attempt += 1
             try:
-                with self._turn(give_up_at), _marked_open(), self._engine.begin() as connection:
+                with (
+                    self._turn(give_up_at),
+                    _marked_open(),
+                    self._connections.use() as connection,
+                    self._begun(connection),
+                ):
                     return work(connection)
             except RaceLost:
                 continue
@@ -185,7 +196,7 @@ class Database:
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work`, which only reads. On PostgreSQL each statement sees its own moment."""
         try:
-            with self._reader.connect() as connection:
+            with self._connections.use() as connection:
                 return work(connection)
         except exc.TimeoutError as error:
             raise self._unavailable(error) from error
@@ -212,7 +223,14 @@ class Database:
 
     def close(self) -> None:
         """Close every pooled connection."""
+        self._connections.close()
         self._engine.dispose()
+
+    @contextmanager
+    def _begun(self, connection: Connection) -> Iterator[None]:
+        (_begin_writing if self.is_sqlite else _begin).change(connection)
+        with connection.begin():
+            yield
 
     @contextmanager
     def _turn(self, give_up_at: float) -> Iterator[None]:
@@ -311,8 +329,10 @@ def _sqlite(url: sa.URL, lock_wait_ms: int, **options: Any) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        reads_only = connection.get_execution_options().get("reads_only")
-        (_begin if reads_only else _begin_writing).change(connection)
+        driver: Any = connection.connection.driver_connection
+        if not driver.in_transaction:
+            reads_only = connection.get_execution_options().get("reads_only")
+            (_begin if reads_only else _begin_writing).change(connection)
 
     return engine
 

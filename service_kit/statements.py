@@ -5,6 +5,7 @@ be looked up, and their values and rows wrapped, each time anew, which costs mor
 does.
 """
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -24,6 +25,7 @@ from service_kit.compiled import (
 
 # Core reserves the columns' own names for itself.
 NEW: Final = "new_"
+_ROWS: Final = "rows"
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -152,32 +154,36 @@ class Statement:
 
 
 class Rows:
-    """Inserts several rows into a table: on PostgreSQL with one statement, however many."""
+    """Inserts several rows into a table: on PostgreSQL with one statement, however many.
+
+    There they are one value, as JSON: text and numbers only.
+    """
 
     def __init__(self, table: sa.Table) -> None:
         self._columns = [column.name for column in table.c]
         self._one = Statement(insert_all(table))
-        self._many = Statement(_insert_lists(table))
+        self._many = Statement(_insert_json(table))
 
     def insert(self, session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert rows, each with all columns."""
         if isinstance(session, Connection) and session.dialect.name == "sqlite":
             self._one.change_each(session, map(new, rows))
             return
-        lists = {name: [row[name] for row in rows] for name in self._columns}
-        self._many.change(session, new(lists), rows=len(rows))
+        texts = [{name: row[name] for name in self._columns} for row in rows]
+        self._many.change(session, {_ROWS: json.dumps(texts)}, rows=len(rows))
 
 
-def _insert_lists(table: sa.Table) -> sa.Insert:
-    names = [column.name for column in table.c]
-    rows = sa.func.unnest(*map(_list_of, table.c)).table_valued(*names).render_derived()
+def _insert_json(table: sa.Table) -> sa.Insert:
+    columns = [sa.column(column.name, _unlimited(column.type)) for column in table.c]
+    given = sa.cast(sa.bindparam(_ROWS, type_=sa.String()), postgresql.JSON)
+    rows = sa.func.json_to_recordset(given).table_valued(*columns).render_derived(with_types=True)
+    names = [column.name for column in columns]
     return sa.insert(table).from_select(names, sa.select(*rows.c), include_defaults=False)
 
 
-def _list_of(column: sa.Column[Any]) -> sa.BindParameter[Any]:
+def _unlimited(kind: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
     # Text without a length: a cast to one would cut what is too long, and not refuse it.
-    kind = sa.String() if isinstance(column.type, sa.String) else column.type
-    return sa.bindparam(f"{NEW}{column.name}", type_=postgresql.ARRAY(kind))
+    return sa.String() if isinstance(kind, sa.String) else kind
 
 
 def insert_all(table: sa.Table, *, but: Collection[str] = ()) -> sa.Insert:
