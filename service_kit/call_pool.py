@@ -4,38 +4,97 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 # Who is refused must not wait for the thread of one who is served.
 _THREADS_TO_REFUSE: Final = 2
 
 
+class _NobodysFuture(Future[Any]):
+    """What grpc gets for a call. It wants to be told when the call is over, and is not.
+
+    It would count the calls under way, under the lock that every new one waits for, and has no
+    limit to compare them with.
+    """
+
+    def add_done_callback(self, _callback: Callable[[Future[Any]], object]) -> None:
+        """Forget it."""
+
+
+_FUTURE: Final = _NobodysFuture()
+
+
 class CallPool(ThreadPoolExecutor):
     """Has a thread for each of so many calls, and for refusing more.
 
-    What waits for a thread counts as a call too.
+    An executor in the eyes of grpc, without an executor's futures, each of which costs several
+    times what it takes to hand a call to a thread. Nobody asks for a call's result; an exception
+    that leaves one is told by `threading.excepthook`. What waits for a thread counts as a call.
     """
 
     def __init__(self, calls: int, *, thread_name_prefix: str) -> None:
-        super().__init__(calls + _THREADS_TO_REFUSE, thread_name_prefix=thread_name_prefix)
-        self._calls = 0
+        self._limit = calls + _THREADS_TO_REFUSE
+        super().__init__(self._limit)
+        self._name = thread_name_prefix
+        self._starting = threading.Lock()
+        self._started = 0
+        self._is_shut_down = False
+        self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        # Both change in one step each, so that a call takes no lock: who is under way, and a token
+        # for each thread that waits.
+        self._under_way: set[object] = set()
+        self._waiting: list[None] = []
         self._idle_since = time.monotonic()
-        self._counting = threading.Lock()
 
     def submit(self, fn: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        """Run a call when there is a thread for it."""
-        future = super().submit(fn, *arguments, **named)
-        with self._counting:
-            self._calls += 1
-        future.add_done_callback(self._is_over)
-        return future
+        """Run a call when there is a thread for it. Raises RuntimeError after the shutdown."""
+        if self._is_shut_down:
+            raise RuntimeError("no call is served after the shutdown")
+        call = partial(fn, *arguments, **named)
+        self._under_way.add(call)
+        self._queue.put(call)
+        try:
+            self._waiting.pop()
+        except IndexError:
+            self._start_one()
+        return _FUTURE
 
     def idle_seconds(self) -> float:
         """Say for how long there has been no call; 0 while there is one."""
-        with self._counting:
-            return 0.0 if self._calls else time.monotonic() - self._idle_since
+        return 0.0 if self._under_way else time.monotonic() - self._idle_since
 
-    def _is_over(self, _call: Future[Any]) -> None:
-        with self._counting:
-            self._calls -= 1
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the executor's
+        """Let the threads go once they have served what waits, or without it. Nobody waits."""
+        self._is_shut_down = True
+        if cancel_futures:
+            with suppress(Empty):
+                while True:
+                    self._under_way.discard(self._queue.get_nowait())
+        self._queue.put(None)
+
+    def _start_one(self) -> None:
+        with self._starting:
+            if self._started == self._limit:
+                return
+            self._started += 1
+        name = f"{self._name}_{self._started}"
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    def _serve(self) -> None:
+        while call := self._queue.get():
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001 - the thread serves others
+                threading.excepthook(
+                    threading.ExceptHookArgs(
+                        (type(error), error, error.__traceback__, threading.current_thread())
+                    )
+                )
             self._idle_since = time.monotonic()
+            self._under_way.discard(call)
+            del call  # and what it holds, while this thread waits
+            self._waiting.append(None)
+        self._queue.put(None)  # for the next one

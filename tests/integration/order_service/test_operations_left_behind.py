@@ -5,9 +5,11 @@ Each test begins with an operation in flight and ends with one outcome, whoever 
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Event
 
 import pytest
 import sqlalchemy as sa
@@ -453,12 +455,12 @@ class TestDatabaseIsBusy:
         database = Database(database_url, pool_size=1, pool_wait_seconds=0.01)
         narrow = open_desk(database, payments=desk.payments, clock=desk.clock)
         order, key = desk.place(), new_key()
-        taken: list[sa.Connection] = []
-        desk.payments.before_next(lambda: taken.append(database.engine.connect()))
+        taken = occupied(database)
+        desk.payments.before_next(taken.__enter__)
 
         with pytest.raises(PaymentOutcomeUnknown):
             narrow.pay(order, key=key)
-        taken.pop().close()
+        taken.__exit__(None, None, None)
         desk.clock.move(LEASE_OVER)
         ok(narrow.pay(order, key=key))
         assert desk.payments.charges(order.id) == 1
@@ -490,6 +492,23 @@ def held(desk: Desk, order: Order, key: str = "") -> Iterator[None]:
         yield
     finally:
         connection.close()
+
+
+@contextmanager
+def occupied(database: Database) -> Iterator[None]:
+    """Have the only connection of a database in use by another thread."""
+    is_taken, let_go = Event(), Event()
+
+    def take(_: sa.Connection) -> None:
+        is_taken.set()
+        assert let_go.wait(10)
+
+    with ThreadPoolExecutor(1) as thread:
+        used = thread.submit(database.read, take)
+        assert is_taken.wait(10)
+        yield
+        let_go.set()
+        used.result(10)
 
 
 def _settled_by_another(desk: Desk, order: Order) -> None:
