@@ -307,3 +307,17 @@ class TestARequestOfACaller:
             lines.answered(pay(order_id))
             late.deliver("CancelOrder", line=CALLERS)
             assert lines.checkout.order(order_id).payment_transaction_id
+
+    def test_is_told_what_the_first_was_told(self, lines: Lines, late: LateRequests) -> None:
+        """The order has gone on since; the answer has not."""
+        for _ in range(RUNS):
+            order_id = paid(lines)
+            request = ask("FulfillOrder", OPERATIONS, order_id=order_id)
+            late.hold(request, line=CALLERS)
+            first = lines.answered(request).outcome
+            lines.answered(ask("ArchiveOrder", OPERATIONS, order_id=order_id))
+            late.deliver("FulfillOrder", line=CALLERS)
+            again = lines.answered(request).outcome
+            assert isinstance(first, Answered)
+            assert isinstance(again, Answered)
+            assert again.order == first.order
