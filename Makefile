@@ -214,11 +214,13 @@ security-selftest: setup ## Take defences out of copies of the source, and see t
 bench: .venv-bench/.installed ## What calls cost, beside the floor and a peer: ARGS="create-order --again"; ARGS=--quick
 	@.venv-bench/bin/python -m bench $(ARGS)
 
-.PHONY: bench-growth bench-memory bench-startup bench-round-trips
+.PHONY: bench-growth bench-memory bench-profile bench-startup bench-round-trips
 bench-growth: .venv-bench/.installed ## Whether reading stays quick, up to ten million orders (half an hour): ARGS="--sizes 1000 100000"
 	@.venv-bench/bin/python -m bench.growth $(ARGS)
 bench-memory: .venv-bench/.installed ## What the services hold in memory under load: MINUTES=10
 	@.venv-bench/bin/python -m bench.memory --minutes $(or $(MINUTES),10)
+bench-profile: .venv-bench/.installed ## What the processor time of a call goes to
+	@.venv-bench/bin/python -m bench.profile $(ARGS)
 bench-startup: .venv-bench/.installed ## How long until a service serves
 	@.venv-bench/bin/python -m bench.startup $(ARGS)
 bench-round-trips: .venv-bench/.installed ## How often a call waits for PostgreSQL
