@@ -87,7 +87,7 @@ class CallPool(ThreadPoolExecutor):
         while call := self._queue.get():
             try:
                 call()
-            except Exception as error:  # noqa: BLE001 - the thread serves others
+            except BaseException as error:  # noqa: BLE001 - the thread serves others
                 threading.excepthook(
                     threading.ExceptHookArgs(
                         (type(error), error, error.__traceback__, threading.current_thread())

@@ -1,5 +1,6 @@
 """The threads of calls: as many as there are calls, and they know since when there is none."""
 
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -74,8 +75,8 @@ class TestACallPool:
     def test_serves_others_after_calls_that_failed(
         self, pool: CallPool, told: list[BaseException | None]
     ) -> None:
-        for _ in range(2 * THREADS):
-            pool.submit(divide_by_zero)
+        for fail in (divide_by_zero, sys.exit) * THREADS:
+            pool.submit(fail)
         assert eventually(lambda: len(told) == 2 * THREADS)
         calls = Held(pool, THREADS)
         assert eventually(lambda: len(calls.running) == THREADS)
