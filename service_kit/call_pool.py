@@ -33,6 +33,7 @@ class CallPool(ThreadPoolExecutor):
     An executor in the eyes of grpc, without an executor's futures, each of which costs several
     times what it takes to hand a call to a thread. Nobody asks for a call's result; an exception
     that leaves one is told by `threading.excepthook`. What waits for a thread counts as a call.
+    One that outlasts the drain does not keep the process: it ends with it, as if that was killed.
     """
 
     def __init__(self, calls: int, *, thread_name_prefix: str) -> None:
@@ -41,7 +42,7 @@ class CallPool(ThreadPoolExecutor):
         self._name = thread_name_prefix
         self._starting = threading.Lock()
         self._started = 0
-        self._is_shut_down = False
+        self._shut_down = threading.Event()
         self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         # Both change in one step each, so that a call takes no lock: who is under way, and a token
         # for each thread that waits.
@@ -51,7 +52,7 @@ class CallPool(ThreadPoolExecutor):
 
     def submit(self, fn: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         """Run a call when there is a thread for it. Raises RuntimeError after the shutdown."""
-        if self._is_shut_down:
+        if self._shut_down.is_set():
             raise RuntimeError("no call is served after the shutdown")
         call = partial(fn, *arguments, **named)
         self._under_way.add(call)
@@ -59,6 +60,9 @@ class CallPool(ThreadPoolExecutor):
         try:
             self._waiting.pop()
         except IndexError:
+            self._start_one()
+        if self._shut_down.is_set():
+            # Since it was looked at: whoever waited may have left.
             self._start_one()
         return _FUTURE
 
@@ -68,7 +72,7 @@ class CallPool(ThreadPoolExecutor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the executor's
         """Let the threads go once they have served what waits, or without it. Nobody waits."""
-        self._is_shut_down = True
+        self._shut_down.set()
         if cancel_futures:
             with suppress(Empty):
                 while True:
@@ -79,22 +83,23 @@ class CallPool(ThreadPoolExecutor):
         with self._starting:
             if self._started == self._limit:
                 return
+            name = f"{self._name}_{self._started}"
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
             self._started += 1
-        name = f"{self._name}_{self._started}"
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     def _serve(self) -> None:
         while call := self._queue.get():
             try:
                 call()
             except BaseException as error:  # noqa: BLE001 - the thread serves others
-                threading.excepthook(
-                    threading.ExceptHookArgs(
-                        (type(error), error, error.__traceback__, threading.current_thread())
-                    )
-                )
+                _tell(error)
             self._idle_since = time.monotonic()
             self._under_way.discard(call)
             del call  # and what it holds, while this thread waits
             self._waiting.append(None)
         self._queue.put(None)  # for the next one
+
+
+def _tell(error: BaseException) -> None:
+    told = (type(error), error, error.__traceback__, threading.current_thread())
+    threading.excepthook(threading.ExceptHookArgs(told))

@@ -15,7 +15,7 @@ class Connections:
 
     The one that was used last is used next. Between its uses it stays out of the pool, whose care
     costs more than a statement does; one whose use failed goes back there. A connection that was
-    lost takes all idle ones with it: the database was lost to them too.
+    lost takes with it all that are idle here: the database was lost to them too.
     """
 
     def __init__(self, engine: Engine, *, limit: int, wait_seconds: float) -> None:
@@ -24,6 +24,7 @@ class Connections:
         self._wait_seconds = wait_seconds
         # Appended to and popped from in one step each: no two uses get the same.
         self._idle: Final[list[Connection]] = []
+        self._is_closed = False
 
     def use(self) -> "_Use":
         """Have a connection for a block. Raises sqlalchemy.exc.TimeoutError if none gets free."""
@@ -44,19 +45,27 @@ class Connections:
     def give_back(self, connection: Connection, *, failed: bool) -> None:
         """Keep a connection for the next use."""
         try:
-            if failed:
-                if connection.invalidated:
-                    self._lose_all()
+            if connection.invalidated:
+                self._lose_all()
+            if self._is_closed:
+                # The engine's pool may be gone.
+                connection.invalidate()
+            if failed or self._is_closed:
                 connection.close()
                 return
             if connection.in_transaction():
                 connection.rollback()
             self._idle.append(connection)
+        except BaseException:
+            with suppress(exc.SQLAlchemyError):
+                connection.close()
+            raise
         finally:
             self._places.release()
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close what is idle, and what is in use once it is given back."""
+        self._is_closed = True
         for connection in self._all_idle():
             connection.close()
 

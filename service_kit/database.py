@@ -210,10 +210,7 @@ class Database:
 
         def work_at_one_moment(connection: Connection) -> T:
             connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            try:
-                return work(connection)
-            finally:
-                connection.exec_driver_sql("ROLLBACK")
+            return work(connection)
 
         return self.read(work if self.is_sqlite else work_at_one_moment)
 

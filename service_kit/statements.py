@@ -170,7 +170,7 @@ class Rows:
             self._one.change_each(session, map(new, rows))
             return
         texts = [{name: row[name] for name in self._columns} for row in rows]
-        self._many.change(session, {_ROWS: json.dumps(texts)}, rows=len(rows))
+        self._many.change(session, {_ROWS: json.dumps(texts, ensure_ascii=False)}, rows=len(rows))
 
 
 def _insert_json(table: sa.Table) -> sa.Insert:

@@ -505,9 +505,11 @@ def occupied(database: Database) -> Iterator[None]:
 
     with ThreadPoolExecutor(1) as thread:
         used = thread.submit(database.read, take)
-        assert is_taken.wait(10)
-        yield
-        let_go.set()
+        try:
+            assert is_taken.wait(10)
+            yield
+        finally:
+            let_go.set()
         used.result(10)
 
 

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from service_kit.database import Database, RaceLost
+from service_kit.database import ATTEMPTS_MAX, Database, RaceLost
 from service_kit.errors import StorageUnavailable
 from tests.integration.service_kit.conftest import OpenDatabase
 from tests.servers.postgres import plain_url
@@ -66,6 +66,11 @@ class TestAConnection:
     def test_has_nothing_open_after_its_use(self, database: Database) -> None:
         used = database.read(read)
         assert not is_in_transaction(used)
+        assert database.read_at_one_moment(read) is used
+        assert not is_in_transaction(used)
+        with pytest.raises(ZeroDivisionError):
+            database.read_at_one_moment(fail)
+        assert not is_in_transaction(used)
         with pytest.raises(ZeroDivisionError):
             database.read(fail)
         assert not is_in_transaction(used)
@@ -86,6 +91,22 @@ class TestAConnection:
             with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError)):
                 each.execute("SELECT 1")
 
+    def test_that_is_in_use_is_closed_when_that_is_over(self, database: Database) -> None:
+        def close(connection: Connection) -> Any:
+            database.close()
+            return driver(connection)
+
+        used = database.read(close)
+        assert database.read(read) is not used
+
+    def test_that_is_lost_in_one_moment_is_told_as_such(self, postgres: Database) -> None:
+        def lose(connection: Connection) -> None:
+            end_all(postgres)
+            connection.execute(_read)
+
+        with pytest.raises(StorageUnavailable):
+            postgres.read_at_one_moment(lose)
+
     def test_that_is_lost_takes_the_idle_ones_with_it(self, postgres: Database) -> None:
         lost = used_at_once(postgres, 4)
         end_all(postgres)
@@ -94,13 +115,13 @@ class TestAConnection:
         assert not {id(each) for each in lost} & {id(each) for each in used_at_once(postgres, 4)}
 
     def test_that_was_lost_while_idle_costs_a_transaction_one_attempt(
-        self, postgres: Database
+        self, module_postgres_url: str, open_database: OpenDatabase
     ) -> None:
-        used_at_once(postgres, 4)
+        """There are more of them than attempts."""
+        postgres = open_database(module_postgres_url, pool_size=ATTEMPTS_MAX + 1)
+        used_at_once(postgres, ATTEMPTS_MAX + 1)
         end_all(postgres)
-        attempts: list[Connection] = []
-        postgres.transact(attempts.append)
-        assert len(attempts) == 1  # the first ended where it was to begin
+        postgres.transact(driver)
 
     def test_whose_race_was_lost_is_used_again(self, database: Database) -> None:
         drivers = []
