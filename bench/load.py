@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -213,13 +214,14 @@ def _tell_ready() -> None:
 
 
 def main() -> int:
-    """Do what standard input says."""
+    """Do what standard input says, and leave what came of it in the file that is named."""
     # In the environment of the measurements only.
     import uvloop  # noqa: PLC0415
 
     load = Load(**json.loads(sys.stdin.readline()))
     outcome = uvloop.run(run(load, _tell_ready))
-    sys.stdout.write(json.dumps(asdict(outcome)) + "\n")
+    Path(sys.argv[1]).write_text(json.dumps(asdict(outcome)))
+    sys.stdout.write("\n")
     return 0
 
 
