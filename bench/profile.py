@@ -38,10 +38,11 @@ PARTS: Final[Mapping[str, str]] = {
     "grpc and its threads": r"/grpc/|service_kit/call_pool|concurrent/futures",
     "PostgreSQL's driver": r"/psycopg",
     "SQLAlchemy": r"/sqlalchemy/",
+    # Before the storages, of which it is one.
+    "history and its seals": r"service_kit/audit|_service/storage/audit",
     "statements, rows, transactions": r"service_kit/(statements|compiled|database|connections)"
     r"|_service/storage/|service_kit/recent",
     "idempotency keys": r"service_kit/idempotency/",
-    "history and its seals": r"service_kit/audit|_service/storage/audit",
     "tickets": r"gateways/tickets|/jwt/",
     "checks of requests": r"service_kit/(validation|card_data)|_service/rpc/limits",
     "messages": r"_service/rpc/|google/protobuf/",
@@ -52,11 +53,7 @@ PARTS: Final[Mapping[str, str]] = {
     "decisions": r"_service/(application|domain)/|service_kit/(clock|ids|randomness)",
     "the floor's own": r"bench/floor/",
 }
-_PATTERNS: Final = {
-    # The more exact first: a history is a storage too.
-    name: re.compile(PARTS[name])
-    for name in sorted(PARTS, key=lambda name: name != "history and its seals")
-}
+_PATTERNS: Final = {name: re.compile(files) for name, files in PARTS.items()}
 
 
 def main() -> int:
