@@ -69,6 +69,8 @@ endef
 	@python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock
 	$(call install,.venv,requirements.lock)
 	@printf '%s\n' ../../../.. ../../../../generated > "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth"
+	@# Where the environment forbids Python to keep what it compiled, every start would compile it all.
+	@python -m compileall -q order_service payment_service service_kit generated
 	@touch .venv/.installed
 
 .PHONY: lock

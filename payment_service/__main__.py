@@ -1,8 +1,14 @@
 """python -m payment_service: serve, migrate the database, and what an operator decides."""
 
+import gc
 import sys
 from collections.abc import Sequence
 from typing import Final
+
+if __name__ == "__main__":
+    # What is loaded here stays: whoever looks for garbage in between finds none, and takes a tenth
+    # of the start for it.
+    gc.disable()
 
 from payment_service.bootstrap import MIGRATIONS, build
 from payment_service.config import Settings
@@ -33,4 +39,6 @@ PROGRAM: Final = Program(
 )
 
 if __name__ == "__main__":
+    gc.freeze()
+    gc.enable()
     sys.exit(PROGRAM.run())

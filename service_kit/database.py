@@ -343,6 +343,8 @@ def _postgres(url: sa.URL, lock_wait_ms: int, **options: Any) -> Engine:
         use_native_hstore=False,
         connect_args={
             "connect_timeout": 3,
+            # There are few statements, and each comes again.
+            "prepare_threshold": 1,
             "options": f"-c timezone=UTC -c lock_timeout={lock_wait_ms}"
             r" -c default_transaction_isolation=read\ committed"
             " -c statement_timeout=5s -c idle_in_transaction_session_timeout=10s"
