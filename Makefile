@@ -182,7 +182,7 @@ test: setup ## Run all tests and require 95 % branch coverage
 .PHONY: faults
 faults: setup ## Attack running services the way reality does, and check that no money is lost
 	@# A part may take minutes; what hangs ends all the same.
-	@python -m pytest -n $(JOBS) -o faulthandler_timeout=1500 $(or $(ARGS),tests/faults --whole)
+	@python -m pytest -n $(JOBS) --dist worksteal -o faulthandler_timeout=1500 $(or $(ARGS),tests/faults --whole)
 
 .PHONY: soak
 soak: setup ## Kill services and PostgreSQL under load, and count what got lost: MINUTES=25
