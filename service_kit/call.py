@@ -45,6 +45,10 @@ class Call:
         """Say how many seconds the caller will still wait; negative when it is over."""
         return self.deadline - time.monotonic()
 
+    def end_within(self, seconds: float) -> None:
+        """Leave it no more than so many seconds from now."""
+        self.deadline = min(self.deadline, time.monotonic() + seconds)
+
     def open_stream(self) -> Stream:
         """Return the stream that the call sends with. Only a streaming RPC has one."""
         assert self.stream is not None

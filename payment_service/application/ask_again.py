@@ -21,6 +21,10 @@ from service_kit.call import Call
 from service_kit.clock import Clock
 
 ASK_SECONDS: Final = GATEWAY_SECONDS_MAX + RESERVE_SECONDS
+# For the first questions less: whatever was sent has its answer by now, and if this process dies
+# while it asks, nobody else does before the time is over.
+FIRST_SECONDS: Final = 2.0 + RESERVE_SECONDS
+FIRST_QUESTIONS: Final = 3
 
 
 class AskAgain:
@@ -66,6 +70,7 @@ class AskAgain:
     def _ask_about_payment(self, background: Call) -> bool | None:
         def take(work: Work) -> PaymentRecord | None:
             record = work.payments.lock_due(self._clock.now())
+            _limit(background, record)
             return record and self._settlement.take_payment(work, record, background)
 
         record = self._store.transact(take)
@@ -82,6 +87,7 @@ class AskAgain:
     def _ask_about_refund(self, background: Call) -> bool | None:
         def take(work: Work) -> tuple[RefundRecord, Payment] | None:
             record = work.refunds.lock_due(self._clock.now())
+            _limit(background, record)
             taken = record and self._settlement.take_refund(work, record, background)
             payment = taken and work.payments.get(taken.refund.payment_id)
             return (taken, payment.payment) if taken and payment else None
@@ -96,6 +102,11 @@ class AskAgain:
         finally:
             self._settlement.record_refund(record, answer, by=_actor(background))
         return not isinstance(answer, Unknown)
+
+
+def _limit(background: Call, record: PaymentRecord | RefundRecord | None) -> None:
+    if record and record.asked_in_vain < FIRST_QUESTIONS:
+        background.end_within(FIRST_SECONDS)
 
 
 def _make_all_due(work: Work) -> None:

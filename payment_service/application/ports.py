@@ -25,7 +25,8 @@ class PaymentRecord:
 
     `fingerprint` is None for a payment that was resolved before its request arrived: it
     matches any request. `payment_token` is None once the payment is final, `reply` (the final
-    one) until then. `lease_until` is set while somebody asks the gateway.
+    one) until then. `lease_until` is set while somebody asks the gateway, `asked_in_vain` says
+    how often it gave no answer.
     """
 
     payment: Payment
@@ -35,6 +36,7 @@ class PaymentRecord:
     fingerprint: bytes | None
     payment_token: str | None = None
     lease_until: datetime | None = None
+    asked_in_vain: int = 0
     reply: bytes | None = None
 
     def settled(self, payment: Payment, reply: bytes) -> "PaymentRecord":
@@ -47,12 +49,13 @@ class RefundRecord:
     """A refund and what is kept beside it: the request, and how far it has come.
 
     `reply` is None until the refund is final. `lease_until` is set while somebody asks the
-    gateway.
+    gateway, `asked_in_vain` says how often it gave no answer.
     """
 
     refund: Refund
     request: KeyedRequest
     lease_until: datetime | None = None
+    asked_in_vain: int = 0
     reply: Reply | None = None
 
     def settled(self, refund: Refund, reply: Reply) -> "RefundRecord":

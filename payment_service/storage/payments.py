@@ -239,6 +239,7 @@ def _record(row: Row[Any]) -> PaymentRecord:
         fingerprint=_bytes(row.fingerprint),
         payment_token=row.payment_token,
         lease_until=row.lease_until,
+        asked_in_vain=row.attempts,
         reply=_bytes(row.reply),
     )
 

@@ -157,5 +157,6 @@ def _record(row: Row[Any]) -> RefundRecord:
             fingerprint=bytes(row.fingerprint),
         ),
         lease_until=row.lease_until,
+        asked_in_vain=row.attempts,
         reply=None if row.reply is None else Reply(ok=row.reply_ok, body=bytes(row.reply)),
     )

@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from checkout.payment.v1 import payment_pb2
-from payment_service.application.gateway_time import LEASE_MAX
+from payment_service.application.ask_again import FIRST_QUESTIONS, FIRST_SECONDS
+from payment_service.application.gateway_time import GATEWAY_SECONDS_MAX, LEASE_MAX
 from payment_service.application.ports import (
     Answer,
     Charge,
@@ -193,6 +194,34 @@ class TestPaymentWithoutAnAnswer:
             assert len(background.gateway.asked) == asked + 1
         assert status(background, payment) == PENDING
 
+    def test_gives_the_gateway_little_time_at_first_and_then_all(
+        self, background: Background
+    ) -> None:
+        payment = pending_payment(background)
+        for _ in range(FIRST_QUESTIONS):
+            background.desk.clock.move(SECOND)
+            background.gateway.answers.append(Unknown())
+            background.again.payments()
+
+        _from_the_caller, *short, last = background.gateway.timeouts
+        assert len(short) == FIRST_QUESTIONS - 1  # the caller's was in vain, too
+        assert max(short) <= FIRST_SECONDS < last <= GATEWAY_SECONDS_MAX
+        assert status(background, payment) == PENDING
+
+    def test_can_soon_be_asked_about_if_whoever_does_dies(self, background: Background) -> None:
+        payment = pending_payment(background)
+        background.desk.clock.move(SECOND)
+        held = background.gateway.hold_next()
+        with ThreadPoolExecutor(1) as thread:
+            asking = thread.submit(background.again.payments)
+            held.wait_until_asked()
+            background.desk.clock.move(4 * SECOND)
+            # As another process that does not know whether the first is still alive.
+            assert background_of(background.desk, background.gateway).again.payments()
+            assert status(background, payment) == SUCCEEDED
+            held.go_on()
+            asking.result()
+
     def test_all_of_them_are_due_once_the_gateway_answers(self, background: Background) -> None:
         payments = [pending_payment(background) for _ in range(4)]
         background.gateway.answers.extend([Unknown()] * 4)
@@ -242,6 +271,7 @@ class TestRefundWithoutAnAnswer:
 
         assert background.until_nothing_is_left(background.again.refunds) == 1
 
+        assert background.gateway.timeouts[-1] <= FIRST_SECONDS
         assert background.gateway.asked[-2:] == [("refund", refund.id)] * 2
         payment = background.desk.get(refund.payment_id)
         assert payment.refunded_amount.minor_units == 1000
