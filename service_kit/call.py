@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from service_kit.stream import Stream
@@ -45,9 +45,9 @@ class Call:
         """Say how many seconds the caller will still wait; negative when it is over."""
         return self.deadline - time.monotonic()
 
-    def end_within(self, seconds: float) -> None:
-        """Leave it no more than so many seconds from now."""
-        self.deadline = min(self.deadline, time.monotonic() + seconds)
+    def within(self, seconds: float) -> "Call":
+        """Return the call with no more than so many seconds from now."""
+        return replace(self, deadline=min(self.deadline, time.monotonic() + seconds))
 
     def open_stream(self) -> Stream:
         """Return the stream that the call sends with. Only a streaming RPC has one."""

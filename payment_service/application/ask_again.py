@@ -21,8 +21,8 @@ from service_kit.call import Call
 from service_kit.clock import Clock
 
 ASK_SECONDS: Final = GATEWAY_SECONDS_MAX + RESERVE_SECONDS
-# For the first questions less: whatever was sent has its answer by now, and if this process dies
-# while it asks, nobody else does before the time is over.
+# For first questions less: most are answered at once, and if this process dies while it asks,
+# nobody else does before the time is over. Those of a caller count too.
 FIRST_SECONDS: Final = 2.0 + RESERVE_SECONDS
 FIRST_QUESTIONS: Final = 3
 
@@ -68,45 +68,51 @@ class AskAgain:
         return is_answered
 
     def _ask_about_payment(self, background: Call) -> bool | None:
-        def take(work: Work) -> PaymentRecord | None:
+        def take(work: Work) -> tuple[PaymentRecord, Call] | None:
             record = work.payments.lock_due(self._clock.now())
-            _limit(background, record)
-            return record and self._settlement.take_payment(work, record, background)
+            if record is None:
+                return None
+            deadline = self._deadline(record, background)
+            taken = self._settlement.take_payment(work, record, deadline)
+            return (taken, deadline) if taken else None
 
-        record = self._store.transact(take)
-        if record is None:
+        taken = self._store.transact(take)
+        if taken is None:
             return None
+        record, deadline = taken
         answer: Answer | NotFound = Unknown()
         try:
-            answer = self._settlement.ask_about_payment(record, background)
+            answer = self._settlement.ask_about_payment(record, deadline)
         finally:
             # A question that fails is one in vain: others come before it is asked again.
             self._settlement.record_payment(record, answer, by=_actor(background))
         return not isinstance(answer, Unknown)
 
     def _ask_about_refund(self, background: Call) -> bool | None:
-        def take(work: Work) -> tuple[RefundRecord, Payment] | None:
+        def take(work: Work) -> tuple[RefundRecord, Payment, Call] | None:
             record = work.refunds.lock_due(self._clock.now())
-            _limit(background, record)
-            taken = record and self._settlement.take_refund(work, record, background)
+            if record is None:
+                return None
+            deadline = self._deadline(record, background)
+            taken = self._settlement.take_refund(work, record, deadline)
             payment = taken and work.payments.get(taken.refund.payment_id)
-            return (taken, payment.payment) if taken and payment else None
+            return (taken, payment.payment, deadline) if taken and payment else None
 
         taken = self._store.transact(take)
         if taken is None:
             return None
-        record, payment = taken
+        record, payment, deadline = taken
         answer: Answer | NotFound = Unknown()
         try:
-            answer = self._settlement.ask_about_refund(record, payment, background)
+            answer = self._settlement.ask_about_refund(record, payment, deadline)
         finally:
             self._settlement.record_refund(record, answer, by=_actor(background))
         return not isinstance(answer, Unknown)
 
-
-def _limit(background: Call, record: PaymentRecord | RefundRecord | None) -> None:
-    if record and record.asked_in_vain < FIRST_QUESTIONS:
-        background.end_within(FIRST_SECONDS)
+    def _deadline(self, record: PaymentRecord | RefundRecord, background: Call) -> Call:
+        if self._is_gateway_lost or record.asked_in_vain >= FIRST_QUESTIONS:
+            return background
+        return background.within(FIRST_SECONDS)
 
 
 def _make_all_due(work: Work) -> None:

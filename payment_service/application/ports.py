@@ -317,7 +317,8 @@ class GiveBack:
 class Gateway(Protocol):
     """Whoever moves the money.
 
-    The same key with the same request moves money once and is answered alike every time. No
+    The same key with the same request moves money once and is answered alike every time. It may
+    come again while the first is still executed: that is no answer yet, and never a decline. No
     method raises for an answer that is merely unknown; `timeout_seconds` bounds the wait.
     """
 
