@@ -5,14 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from sqlite3 import Connection, connect
+from sqlite3 import connect
 from types import MappingProxyType
 from typing import Any, Final
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.pool import Pool
+from sqlalchemy.engine import Connection
 
+from service_kit.connections import Connections
 from service_kit.database import Database
 from tests.faults.errands import ERRANDS
 from tests.faults.figures import Figures
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("errors_only")
 # Of each errand, so many at a time.
 _ERRANDS: Final = 3
 # A page has room for some rows.
-_ERRANDS_TO_FILL_A_PAGE: Final = 12
+_ERRANDS_TO_FILL_A_PAGE: Final = 5
 _TIMES: Final = 2
 # The longest deadline that a call can have.
 _PATIENT_SECONDS: Final = 30.0
@@ -34,11 +34,17 @@ _PATIENT_SECONDS: Final = 30.0
 
 @pytest.fixture(scope="module")
 def listening() -> Iterator[None]:
-    """Every connection is seen when it is taken from its pool, of whomever."""
-    # Not while anybody takes one: the list of listeners would change under its reader.
-    event.listen(Pool, "checkout", _begin)
-    yield
-    event.remove(Pool, "checkout", _begin)
+    """Every connection is seen each time it is taken, by whomever."""
+    take = Connections.take
+
+    def take_and_begin(connections: Connections) -> Connection:
+        connection = take(connections)
+        _begin(connection)
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connections, "take", take_and_begin)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +100,11 @@ def on_every_connection(file: str, during: str, after: str) -> Iterator[None]:
 _statements: Final[dict[str, str]] = {}
 
 
-def _begin(connection: Connection, *_: Any) -> None:
-    [(_, _, file)] = connection.execute("PRAGMA database_list").fetchall()
+def _begin(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    [(_, _, file)] = driver.execute("PRAGMA database_list").fetchall()
     if statement := _statements.get(file):
-        connection.execute(statement)
+        driver.execute(statement)
 
 
 def file_of(database: Database) -> str:
