@@ -29,7 +29,6 @@ from tests.faults.storm import SETTINGS, Storm, sit_out
 from tests.servers.postgres import PostgresServer, RestartablePostgres
 
 REPORT: Final = ROOT / "build" / "soak.json"
-SHOPPERS: Final = 32
 PAUSE_SECONDS: Final = (0.3, 5.7)
 _TOLD_SECONDS: Final = 60.0
 # Shoppers have this long to finish, and all the rest to settle and to be compared.
@@ -81,6 +80,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=25, help="how long at most (25)")
     parser.add_argument("--checkouts", type=int, default=0, help="how many there have to be")
     parser.add_argument("--kills", type=int, default=0, help="how many there have to be")
+    parser.add_argument("--shoppers", type=int, default=32, help="how many at a time (32)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000_000))
     return parser.parse_args()
 
@@ -90,6 +90,7 @@ def _command(options: argparse.Namespace) -> str:
         "--minutes": f"{options.minutes:g}",
         "--checkouts": options.checkouts,
         "--kills": options.kills,
+        "--shoppers": options.shoppers,
         "--seed": options.seed,
     }
     given = " ".join(f"{name} {value}" for name, value in named.items() if value)
@@ -108,7 +109,7 @@ def _weather(
     storm = Storm(
         cluster,
         random=random,
-        shoppers=SHOPPERS,
+        shoppers=options.shoppers,
         pause_seconds=PAUSE_SECONDS,
         goes_on=lambda _kills: time.monotonic() < end_at and not _is_enough(storm, options),
     )

@@ -23,7 +23,7 @@ from sqlalchemy import URL
 
 from tests.servers import postgres, valkey
 from tests.servers.lifeline import stop_from_afar
-from tests.servers.places import ServerUnavailable
+from tests.servers.places import ServerUnavailable, use_memory
 from tests.servers.postgres import PostgresServer, RestartablePostgres, StartedPostgres
 from tests.servers.valkey import PrivateRedis, RedisServer
 
@@ -60,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker is not None:
         config.stash[_RUN] = SharedRun(**worker["shared_run"])
     else:
+        use_memory()
         config.stash[_RUN] = SharedRun(
             folder=tempfile.mkdtemp(prefix="checkout-tests-"),
             run_id=secrets.token_hex(4),
