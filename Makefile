@@ -9,8 +9,8 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 
 # The interpreter the environment is made with: make setup PYTHON=python3.13
 PYTHON ?= python3
-# Processes of a test run: one more than there are cores, as a test waits as often as it computes.
-JOBS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
+# Processes of the test run.
+JOBS ?= logical
 # How long make soak and make fuzz go on.
 MINUTES ?=
 # Anything: with certificates and tokens.

@@ -272,17 +272,16 @@ class TestAStreamWhoseDatabaseFails:
 
 
 def break_it(checkout: Checkout, fault: str) -> None:
-    """Do this to the PostgreSQL database, and end the connections that know better."""
+    """Do this to the PostgreSQL database, or from outside, and end the connections to it."""
     url = checkout.order_database.engine.url
-    server = sa.create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT")
-    own = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    engine = server if "ALTER DATABASE" in fault else own
+    is_from_outside = "ALTER DATABASE" in fault
+    engine = sa.create_engine(
+        url.set(database="postgres") if is_from_outside else url, isolation_level="AUTOCOMMIT"
+    )
+    name = {"name": url.database}
     with engine.connect() as connection:
-        connection.execute(sa.text(fault.format(name=url.database)))
-    with server.connect() as connection:
-        connection.execute(
-            sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
-            {"name": url.database},
-        )
-    server.dispose()
-    own.dispose()
+        connection.execute(sa.text(fault.format(**name)))
+        if is_from_outside:
+            end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+            connection.execute(sa.text(end), name)
+    engine.dispose()
