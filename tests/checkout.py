@@ -261,7 +261,8 @@ def _migrate(url: str, package: str) -> None:
     parsed = sa.make_url(url)
     file = Path(parsed.database or "")
     if parsed.get_backend_name() == "sqlite" and not file.exists():
-        # Migrating takes longer than copying what was migrated once.
+        # Migrating takes longer than copying what was migrated once; copies share the id that was
+        # drawn then, as those of a template on PostgreSQL do.
         file.write_bytes(_migrated_file(package))
     else:
         upgrade(url, package, secret=_secret)
@@ -271,7 +272,9 @@ def _migrate(url: str, package: str) -> None:
 def _migrated_file(package: str) -> bytes:
     with TemporaryDirectory(prefix="checkout-template-") as folder:
         file = Path(folder, "migrated.db")
-        upgrade(f"sqlite:///{file}", package, secret=_secret)
+        url = sa.URL.create("sqlite", database=str(file)).render_as_string()
+        upgrade(url, package, secret=_secret)
+        assert [path.suffix for path in file.parent.glob("migrated.db*")] == [".db"]
         return file.read_bytes()
 
 

@@ -202,7 +202,7 @@ class Comparison:
                 assert reference.apply(order)
             else:
                 assert reference.is_left_behind(order)
-                assert reference.settle(order)
+                assert reference.settle(order, has_ended=True)
         elif task == SETTLE and order.operation and reference.is_left_behind(order):
             order.operation.may_be_asked = True
         self.look(order.id)

@@ -90,6 +90,11 @@ class Operation:
         """Under which key the payment service knows it."""
         return "order_service", "order-service", f"operation {self.number}"
 
+    def note_end(self) -> None:
+        """What has come to an end was asked before, if a worker may have done so."""
+        if self.may_be_asked and self.refund:
+            self.refund.is_asked = True
+
 
 @dataclass
 class Order:
@@ -181,7 +186,8 @@ class Reference:
         if key and key.operation:
             return self._answer(request, order, self._ask(order, key.operation, seen))
         reason = self._execute(request, order, seen)
-        if reason in IN_PROGRESS and self.is_left_behind(order) and self.settle(order):
+        in_the_way = reason in IN_PROGRESS and self.is_left_behind(order)
+        if in_the_way and self.settle(order, has_ended=seen not in IN_PROGRESS):
             reason = self._execute(request, order, seen)
         return self._answer(request, order, reason)
 
@@ -208,12 +214,17 @@ class Reference:
         operation = order.operation
         return operation is not None and self.now - operation.started_at > LEFT_BEHIND
 
-    def settle(self, order: Order) -> bool:
-        """Settle an operation that was left behind. Says whether that was possible."""
+    def settle(self, order: Order, *, has_ended: bool = False) -> bool:
+        """Settle an operation that was left behind. Says whether that was possible.
+
+        `has_ended` says that it was seen to be.
+        """
         operation = order.operation
         assert operation is not None
         if not self.is_payment_service_there:
             return False
+        if has_ended:
+            operation.note_end()
         if operation.kind == "charge":
             payment = self.payments.resolve(order.id, operation.scope, self.now)
             return self._charged(order, operation, payment) != UNKNOWN
@@ -350,8 +361,8 @@ class Reference:
     def _give_back(self, order: Order, operation: Operation, seen: str) -> str:
         refund = operation.refund
         assert refund is not None
-        if operation.may_be_asked and seen in {OK, "REFUND_DECLINED"}:
-            refund.is_asked = True
+        if seen in {OK, "REFUND_DECLINED"}:
+            operation.note_end()
         match refund.ask():
             case "succeeded":
                 order.refunded += refund.amount

@@ -33,13 +33,17 @@ _PATIENT_SECONDS: Final = 30.0
 
 
 @pytest.fixture(scope="module")
-def listening() -> Iterator[None]:
-    """Every connection is seen each time it is taken, by whomever."""
+def troubled() -> Iterator[None]:
+    """Whatever connection a service takes, for each use of it, begins as it has to."""
     take = Connections.take
 
     def take_and_begin(connections: Connections) -> Connection:
         connection = take(connections)
-        _begin(connection)
+        try:
+            _begin(connection)
+        except BaseException:
+            connections.give_back(connection, failed=True)
+            raise
         return connection
 
     with pytest.MonkeyPatch.context() as patch:
@@ -49,7 +53,7 @@ def listening() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def lines(
-    checkouts: Checkouts, listening: None, module_seed: int, figures: Figures
+    checkouts: Checkouts, troubled: None, module_seed: int, figures: Figures
 ) -> Iterator[Lines]:
     """A checkout on SQLite, all of whose orders are compared in the end."""
     with breakable(checkouts, SQLITE, seed=module_seed) as lines:
@@ -88,7 +92,7 @@ def held(file: str) -> Iterator[None]:
 
 @contextmanager
 def on_every_connection(file: str, during: str, after: str) -> Iterator[None]:
-    """Have every connection of this process to the file begin with a statement; then undo it."""
+    """Have each use of a connection to the file begin with a statement; then undo it."""
     _statements[file] = during
     try:
         yield

@@ -351,6 +351,27 @@ def test_a_payment_of_another_order_pays_for_nothing(
     story.teardown()
 
 
+def test_a_refund_that_only_a_worker_has_asked_for_is_given_once(
+    standing: tuple[str, Checkout], figures: Figures
+) -> None:
+    """Chance takes long to get there: the worker's first answer is lost, and nobody has seen it."""
+
+    class Story(Shopping):
+        database, checkout = standing
+
+    Story.figures = figures
+    story = Story()
+    order = story.place(story.alice, 4000, story.alice)
+    story.ask("PayOrder", order, "the owner", token="tok_refundTimeoutAfter")
+    story.comparison.take_payments_away()
+    story.ask("RefundOrder", order, "operations", amount=100)
+    story.comparison.bring_payments_back()
+    for _ in range(2):
+        story.settle_what_is_left_behind()
+    assert story.comparison.reference.orders[order].refunded == 100
+    story.teardown()
+
+
 # The shortest story is looked for, for minutes, only where the whole of them is told.
 _PHASES: Final = set(Phase) if sized(100) == 100 else set(Phase) - {Phase.shrink}
 

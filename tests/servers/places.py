@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 NOBODY = 65534
-_MEMORY = Path("/dev/shm")  # noqa: S108 - only mkdtemp makes folders there
+_MEMORY = Path("/dev/shm")  # noqa: S108 - used like any other temporary folder
 _MEMORY_BYTES_MIN = 4 * 2**30
 
 
@@ -21,13 +21,24 @@ def use_memory() -> None:
     A new database is some hundred files, which takes a disk ten times as long. Whoever has set
     TMPDIR knows a better place.
     """
-    if "TMPDIR" in os.environ or not os.access(_MEMORY, os.W_OK):
+    is_chosen = any(name in os.environ for name in ("TMPDIR", "TEMP", "TMP"))
+    if is_chosen or not os.access(_MEMORY, os.W_OK):
         return
     memory = os.statvfs(_MEMORY)
     # Servers' programs are put there too, and run.
     may_run = not memory.f_flag & os.ST_NOEXEC
-    if may_run and memory.f_bavail * memory.f_frsize >= _MEMORY_BYTES_MIN:
+    # How far the folder may grow, and what there is for it to grow into.
+    room = min(memory.f_bavail * memory.f_frsize, _available_bytes())
+    if may_run and room >= _MEMORY_BYTES_MIN:
         os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+
+
+def _available_bytes() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, kilobytes, *_ = line.split()
+        if name == "MemAvailable:":
+            return int(kilobytes) * 1024
+    return 0
 
 
 def server_user() -> int | None:

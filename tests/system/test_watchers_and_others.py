@@ -272,16 +272,16 @@ class TestAStreamWhoseDatabaseFails:
 
 
 def break_it(checkout: Checkout, fault: str) -> None:
-    """Do this to the PostgreSQL database, or from outside, and end the connections to it."""
+    """Do this to the PostgreSQL database; done from outside, it ends all connections too."""
     url = checkout.order_database.engine.url
     is_from_outside = "ALTER DATABASE" in fault
     engine = sa.create_engine(
         url.set(database="postgres") if is_from_outside else url, isolation_level="AUTOCOMMIT"
     )
-    name = {"name": url.database}
+    database = url.database
     with engine.connect() as connection:
-        connection.execute(sa.text(fault.format(**name)))
+        connection.execute(sa.text(fault.format(name=database)))
         if is_from_outside:
             end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
-            connection.execute(sa.text(end), name)
+            connection.execute(sa.text(end), {"name": database})
     engine.dispose()
