@@ -334,16 +334,21 @@ def standing(
         yield request.param, checkout
 
 
-def test_a_payment_of_another_order_pays_for_nothing(
-    standing: tuple[str, Checkout], figures: Figures
-) -> None:
-    """Chance takes long to get there: of the same customer, and over the same amount."""
+def stories_on(standing: tuple[str, Checkout], figures: Figures) -> type[Shopping]:
+    """Make the class of the stories that are told on a checkout."""
 
     class Story(Shopping):
         database, checkout = standing
 
     Story.figures = figures
-    story = Story()
+    return Story
+
+
+def test_a_payment_of_another_order_pays_for_nothing(
+    standing: tuple[str, Checkout], figures: Figures
+) -> None:
+    """Chance takes long to get there: of the same customer, and over the same amount."""
+    story = stories_on(standing, figures)()
     one, other = (story.place(story.alice, 4000, story.alice) for _ in range(2))
     payment = Request("ProcessPayment", story.alice, new_key(), order_id=one, token="tok_visa")
     story.comparison.send(payment)
@@ -355,12 +360,7 @@ def test_a_refund_that_only_a_worker_has_asked_for_is_given_once(
     standing: tuple[str, Checkout], figures: Figures
 ) -> None:
     """Chance takes long to get there: the worker's first answer is lost, and nobody has seen it."""
-
-    class Story(Shopping):
-        database, checkout = standing
-
-    Story.figures = figures
-    story = Story()
+    story = stories_on(standing, figures)()
     order = story.place(story.alice, 4000, story.alice)
     story.ask("PayOrder", order, "the owner", token="tok_refundTimeoutAfter")
     story.comparison.take_payments_away()
@@ -381,13 +381,10 @@ _PHASES: Final = set(Phase) if sized(100) == 100 else set(Phase) - {Phase.shrink
 def test_any_calls_in_any_order(
     standing: tuple[str, Checkout], figures: Figures, seed: int
 ) -> None:
-    class Story(Shopping):
-        database, checkout = standing
-
-    Story.figures = figures
-    hypothesis.seed(seed)(Story)
+    story = stories_on(standing, figures)
+    hypothesis.seed(seed)(story)
     run_state_machine_as_test(
-        Story,
+        story,
         settings=settings(
             max_examples=sized(EXAMPLES),
             stateful_step_count=STEPS,
@@ -397,5 +394,5 @@ def test_any_calls_in_any_order(
             suppress_health_check=list(HealthCheck),
         ),
     )
-    checkout = Story.checkout
+    checkout = story.checkout
     assert violations(books_of(checkout), figures, clock=checkout.clock) == []
