@@ -14,9 +14,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc
+from google.rpc.error_details_pb2 import RetryInfo
+from grpc_status import rpc_status
 
 GRPC: Final = "grpc"
 HTTP: Final = "http"
@@ -24,8 +26,7 @@ HTTP: Final = "http"
 CALLS_PER_CONNECTION: Final = 32
 _CALL_SECONDS: Final = 60.0
 _WRONG_SHOWN: Final = 3
-_NO_PLACE: Final = "RESOURCE_EXHAUSTED"
-# About what a refusal of the services advises.
+# Sooner than advised: a short run would end with nothing but waiting.
 _COME_BACK_SECONDS: Final = 0.05
 
 
@@ -37,8 +38,9 @@ class Load:
     is a serialized message or JSON in base64; `paths` are appended to the path, one for each body.
     `reply` names the module and class of the reply's message. `expect` says which value each named
     field must have (a dotted path), `code` which status; `collect` which fields are reported. Who
-    is refused for want of a place comes back after a moment, which counts as waiting. Of HTTP/1.1
-    a connection carries one call at a time, of gRPC `calls_per_connection`.
+    is told to send the same request again (google.rpc.RetryInfo) does so after a moment, for a
+    minute at most, which counts as waiting. Of HTTP/1.1 a connection carries one call at a time,
+    of gRPC `calls_per_connection`.
     """
 
     protocol: str
@@ -65,14 +67,23 @@ class Outcome:
     p50: float
     p99: float
     longest: float
-    refused: int = 0
+    came_back: int = 0
     wrong: int = 0
     examples: Sequence[str] = ()
     collected: Sequence[Sequence[Any]] = ()
 
 
-# Makes one call and returns what its reply was: the status, and what reads a field of it.
-Call = Callable[[int], Awaitable[tuple[str, Callable[[str], Any]]]]
+@dataclass(frozen=True)
+class Answer:
+    """What a call came to: the status, what reads the reply, and whether to come back."""
+
+    code: str
+    read: Callable[[str], Any]
+    may_come_back: bool = False
+
+
+# Makes the call of a number.
+Call = Callable[[int], Awaitable[Answer]]
 
 
 async def run(load: Load, ready: Callable[[], object]) -> Outcome:
@@ -104,18 +115,24 @@ def _grpc_call(load: Load, channels: Sequence[grpc.aio.Channel]) -> Call:
     module, _, name = load.reply.rpartition(":")
     parse = getattr(import_module(module), name).FromString if load.reply else None
 
-    async def call(number: int) -> tuple[str, Callable[[str], Any]]:
+    async def call(number: int) -> Answer:
         try:
             body = await rpcs[number % len(rpcs)](
                 bodies[number], metadata=metadata, timeout=_CALL_SECONDS
             )
         except grpc.aio.AioRpcError as error:
             details = error.details() or ""
-            return error.code().name, lambda _path: details
+            return Answer(error.code().name, lambda _path: details, _has_advice(error))
         reply = parse(body) if parse else None
-        return "OK", lambda path: _field(reply, path)
+        return Answer("OK", lambda path: _field(reply, path))
 
     return call
+
+
+def _has_advice(error: grpc.aio.AioRpcError) -> bool:
+    # What a call raises also has what is asked of a call here.
+    status = rpc_status.from_call(cast("grpc.Call", error))
+    return status is not None and any(each.Is(RetryInfo.DESCRIPTOR) for each in status.details)
 
 
 def _field(reply: Any, path: str) -> Any:
@@ -131,15 +148,15 @@ def _http_call(load: Load, session: Any) -> Call:
     url = f"http://{load.target}{path}"
     headers = {"content-type": "application/json"}
 
-    async def call(number: int) -> tuple[str, Callable[[str], Any]]:
+    async def call(number: int) -> Answer:
         async with session.request(
             verb, url + paths[number], data=bodies[number], headers=headers
         ) as response:
             body = await response.read()
         if not response.ok:
-            return str(response.status), lambda _path: body.decode()
+            return Answer(str(response.status), lambda _path: body.decode())
         reply = json.loads(body)
-        return "OK", lambda path: _item(reply, path)
+        return Answer("OK", lambda path: _item(reply, path))
 
     return call
 
@@ -154,27 +171,24 @@ async def _measure(load: Load, call: Call, ready: Callable[[], object]) -> Outco
     latencies: list[float] = []
     collected: list[list[Any]] = []
     wrong: list[str] = []
-    refused = 0
+    came_back = 0
 
     async def caller(numbers: Iterator[int]) -> None:
-        nonlocal refused
+        nonlocal came_back
         for number in numbers:
             began = time.perf_counter()
-            code, read = await call(number)
-            while code == _NO_PLACE != load.code:
-                refused += 1
-                await asyncio.sleep(_COME_BACK_SECONDS)
-                code, read = await call(number)
+            answer, times = await _patient(call, number)
+            came_back += times
             latencies.append(time.perf_counter() - began)
-            if code != load.code:
-                why = "" if code == "OK" else f": {read('')}"
-                wrong.append(f"{code} instead of {load.code}{why}")
+            if answer.code != load.code:
+                why = "" if answer.code == "OK" else f": {answer.read('')}"
+                wrong.append(f"{answer.code} instead of {load.code}{why}")
                 continue
             for path, value in load.expect.items():
-                if (came := read(path)) != value:
+                if (came := answer.read(path)) != value:
                     wrong.append(f"{path} is {came!r} instead of {value!r}")
             if load.collect:
-                collected.append([number, *map(read, load.collect)])
+                collected.append([number, *map(answer.read, load.collect)])
 
     async def make(first: int, end: int) -> float:
         numbers = iter(range(first, end))
@@ -194,11 +208,23 @@ async def _measure(load: Load, call: Call, ready: Callable[[], object]) -> Outco
         p50=_percentile(latencies, 0.5),
         p99=_percentile(latencies, 0.99),
         longest=latencies[-1],
-        refused=refused,
+        came_back=came_back,
         wrong=len(wrong),
         examples=wrong[:_WRONG_SHOWN],
         collected=[values for _, *values in sorted(collected)],
     )
+
+
+async def _patient(call: Call, number: int) -> tuple[Answer, int]:
+    """Make a call, again while its answer says so. Return the last answer and how often again."""
+    give_up_at = time.perf_counter() + _CALL_SECONDS
+    answer = await call(number)
+    times = 0
+    while answer.may_come_back and time.perf_counter() < give_up_at:
+        times += 1
+        await asyncio.sleep(_COME_BACK_SECONDS)
+        answer = await call(number)
+    return answer, times
 
 
 def _percentile(values: Sequence[float], share: float) -> float:

@@ -46,7 +46,7 @@ class Series:
     concurrency: int
     calls: int
     values: dict[str, list[float]] = field(default_factory=dict)
-    refused: int = 0
+    came_back: int = 0
     # By process: the payment service's first, one that has workers before them.
     memory_mb: Mapping[str, float] = field(default_factory=dict)
 
@@ -102,7 +102,7 @@ def _add_round(case: Case, subject: Subject, series: Series, stage: Stage) -> No
         "p99_ms": outcome.p99 * _MILLISECONDS,
     }.items():
         series.values.setdefault(name, []).append(value)
-    series.refused += outcome.refused
+    series.came_back += outcome.came_back
 
 
 def check_rows(workload: Workload, calls: int, before: Rows, after: Rows) -> None:

@@ -28,7 +28,7 @@ def lines(case: Case, series: Sequence[Series]) -> Iterator[str]:
     yield f"|--:|---|{'--:|' * len(_HEADINGS)}"
     for one in series:
         cells = (_cell(one.values[measure]) for measure in _HEADINGS)
-        who = one.subject + (f" ({one.refused} came back)" if one.refused else "")
+        who = one.subject + (f" ({one.came_back} came back)" if one.came_back else "")
         yield f"| {one.concurrency} | {who} | {' | '.join(cells)} |"
     yield ""
     last = [one for one in series if one.concurrency == series[-1].concurrency]

@@ -35,6 +35,10 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
 
 @pytest.fixture
 def subject(checkout: Checkout) -> Subject:
+    return subject_of(checkout)
+
+
+def subject_of(checkout: Checkout) -> Subject:
     subject = Subject("here")
     subject.address = checkout.order_server.address
     subject.payment_address = checkout.payment_server.address
@@ -85,6 +89,17 @@ def test_a_wrong_answer_makes_a_run_void(subject: Subject) -> None:
     load = replace(load, expect={"order.status": order_pb2.ORDER_STATUS_PAID})
     with pytest.raises(Void, match="4 wrong answers"):
         check_answers(load, outcome_of(load))
+
+
+def test_who_is_told_to_come_back_does_and_is_counted(tmp_path: Path) -> None:
+    with running_checkout(tmp_path, backend_rate=2, backend_burst=1) as checkout:
+        subject = subject_of(checkout)
+        before = rows_of(CreateOrder(), subject)
+        load = CreateOrder().load(subject, [], CALLS)
+        outcome = outcome_of(load)
+        check_answers(load, outcome)
+        check_rows(CreateOrder(), CALLS, before, rows_of(CreateOrder(), subject))
+    assert outcome.came_back
 
 
 def test_a_call_that_was_not_made_makes_a_run_void(subject: Subject) -> None:

@@ -3,15 +3,18 @@
 import asyncio
 import base64
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import Message
+from grpc_status import rpc_status
 
 from bench.load import GRPC, Load, Outcome, run
 from checkout.order.v1 import order_service_pb2 as pb
+from service_kit.status import build_status, retry_info
 
 SERVICE = "checkout.order.v1.OrderService"
 
@@ -22,7 +25,8 @@ class Answering:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.peers: set[str] = set()
-        self.refusals: list[grpc.StatusCode] = []
+        # The code of each, and the details that come with it.
+        self.refusals: list[tuple[grpc.StatusCode, Sequence[Message]]] = []
         handler = grpc.unary_unary_rpc_method_handler(
             self._answer,
             request_deserializer=pb.GetOrderRequest.FromString,
@@ -40,7 +44,11 @@ class Answering:
         with self._answering:
             refusal = self.refusals.pop() if self.refusals else None
         if refusal:
-            context.abort(refusal, "not now")
+            code, details = refusal
+            status = build_status(
+                code, reason="NOT_NOW", message="not now", metadata={}, details=details
+            )
+            context.abort_with_status(rpc_status.to_status(status))
         self.asked.append(request.order_id)
         self.peers.add(context.peer())
         reply = pb.GetOrderResponse()
@@ -76,7 +84,7 @@ class TestALoad:
     def test_makes_each_call_once(self, answering: Answering) -> None:
         outcome = outcome_of(a_load(answering, "a", "b", "c"))
         assert sorted(answering.asked) == ["a", "b", "c"]
-        assert (outcome.calls, outcome.wrong, outcome.refused) == (3, 0, 0)
+        assert (outcome.calls, outcome.wrong, outcome.came_back) == (3, 0, 0)
 
     def test_counts_a_reply_that_says_something_else(self, answering: Answering) -> None:
         outcome = outcome_of(a_load(answering, "a", "b", "a", expect={"order.id": "a"}))
@@ -84,21 +92,24 @@ class TestALoad:
         assert outcome.examples == ["order.id is 'b' instead of 'a'"]
 
     def test_counts_a_status_that_was_not_expected(self, answering: Answering) -> None:
-        answering.refusals = [grpc.StatusCode.UNAVAILABLE]
+        answering.refusals = [(grpc.StatusCode.UNAVAILABLE, [])]
         outcome = outcome_of(a_load(answering, "a", "b"))
         assert outcome.wrong == 1
         assert outcome.examples == ["UNAVAILABLE instead of OK: not now"]
 
     def test_counts_an_answer_where_a_refusal_was_expected(self, answering: Answering) -> None:
-        answering.refusals = [grpc.StatusCode.FAILED_PRECONDITION]
+        answering.refusals = [(grpc.StatusCode.FAILED_PRECONDITION, [])]
         outcome = outcome_of(a_load(answering, "a", "b", code="FAILED_PRECONDITION"))
         assert outcome.wrong == 1
 
-    def test_comes_back_when_there_was_no_place(self, answering: Answering) -> None:
-        answering.refusals = [grpc.StatusCode.RESOURCE_EXHAUSTED] * 2
+    def test_comes_back_when_it_is_told_to(self, answering: Answering) -> None:
+        answering.refusals = [
+            (grpc.StatusCode.RESOURCE_EXHAUSTED, [retry_info(1)]),
+            (grpc.StatusCode.UNAVAILABLE, [retry_info(1)]),
+        ]
         outcome = outcome_of(a_load(answering, "a", "b"))
         assert sorted(answering.asked) == ["a", "b"]
-        assert (outcome.calls, outcome.wrong, outcome.refused) == (2, 0, 2)
+        assert (outcome.calls, outcome.wrong, outcome.came_back) == (2, 0, 2)
 
     def test_collects_what_is_asked_for_in_the_order_of_the_calls(
         self, answering: Answering

@@ -76,7 +76,7 @@ class TestTheTableOfACase:
             16,
             calls=100,
             values={name: [1.0, 20.0, 3000.0] for name in measures},
-            refused=7,
+            came_back=7,
             memory_mb={"41": 60.4, "42": 71.6},
         )
         case = Case("a-case", "A case", Nothing(), ("ours",))
