@@ -24,7 +24,7 @@ Row: TypeAlias = Any
 _Process: TypeAlias = Callable[[Any], Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Compiled:
     """The text, how each value is written, how rows are read, and which tables it is about."""
 
@@ -35,6 +35,7 @@ class Compiled:
     make_row: Callable[[Iterable[Any]], Row]
     reads: Sequence[tuple[int, _Process]]
     tables: frozenset[str]
+    only_reads: bool
 
     def parameters(self, values: Mapping[str, Any]) -> list[Any]:
         """Write values as the driver takes them. Raises KeyError for one that is missing."""
@@ -58,8 +59,8 @@ class Compiled:
 
 
 @dataclass(frozen=True)
-class Change:
-    """A statement that is to change so many rows."""
+class Step:
+    """A statement that is to change so many rows, or to find so many if it only reads."""
 
     compiled: Compiled
     values: dict[str, Any]
@@ -93,6 +94,7 @@ def compile_once(clause: sa.Executable, dialect: Dialect) -> Compiled:
         make_row=row_type._make,
         reads=[(place, read) for place, read in enumerate(reads) if read is not None],
         tables=frozenset(table.name for table in tables),
+        only_reads=isinstance(clause, sa.Select),
     )
 
 
@@ -109,27 +111,27 @@ def execute_each(
         _execute(connection, compiled.text, compiled.parameters(values))
 
 
-def execute_together(connection: Connection, changes: Sequence[Change]) -> None:
-    """Make several changes with one statement, on PostgreSQL.
+def execute_together(connection: Connection, steps: Sequence[Step]) -> None:
+    """Execute several statements as one, on PostgreSQL.
 
-    They are made one after the other, and none of them sees what the others do. Raises
-    sqlalchemy.exc.DBAPIError if one of them does not change as many rows as it is to; then
+    They are executed one after the other, and none of them sees what the others do. Raises
+    sqlalchemy.exc.DBAPIError if one of them does not change or find as many rows as it is to; then
     nothing is changed.
     """
-    parts = tuple((change.compiled.text, len(change.compiled.binds)) for change in changes)
     values: list[Any] = []
-    for change in changes:
-        values += change.compiled.parameters(change.values)
-    values += [change.rows for change in changes]
-    _execute(connection, _together(parts), values)
+    for step in steps:
+        values += step.compiled.parameters(step.values)
+    values += [step.rows for step in steps]
+    _execute(connection, _together(tuple(step.compiled for step in steps)), values)
 
 
 @cache
-def _together(parts: tuple[tuple[str, int], ...]) -> str:
+def _together(parts: tuple[Compiled, ...]) -> str:
     steps, first = [], 0
-    for place, (text, parameters) in enumerate(parts):
-        steps.append(f"step{place} AS ({_renumbered(text, by=first)} RETURNING 1)")
-        first += parameters
+    for place, part in enumerate(parts):
+        counted = "" if part.only_reads else " RETURNING 1"
+        steps.append(f"step{place} AS ({_renumbered(part.text, by=first)}{counted})")
+        first += len(part.binds)
     counts = " AND ".join(
         f"{_ROWS_OF_STEP}{place}) = ${first + place + 1}" for place in range(len(parts))
     )

@@ -14,9 +14,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect
 
 from service_kit.compiled import (
-    Change,
     Compiled,
     Row,
+    Step,
     compile_once,
     execute,
     execute_each,
@@ -39,12 +39,13 @@ class Draft:
     What it reads is read at once and may be outdated by then. So each of its writes says how many
     rows it must change, and in its condition what it relies on: if one changes others, none is
     made. It writes once into each table and reads nothing from where it has written; for whatever
-    else there is the transaction.
+    else there is the transaction. What is rarely there it does not look for until its end.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._writes: dict[Statement, Change] = {}
+        self._absent: list[Step] = []
+        self._writes: dict[Statement, Step] = {}
         self._guards: set[Statement] = set()
         self._written: set[str] = set()
 
@@ -54,18 +55,23 @@ class Draft:
 
     def read(self, compiled: Compiled, values: Mapping[str, Any]) -> list[Row]:
         """Read rows."""
-        if not self._written.isdisjoint(compiled.tables):
-            raise NotDrafted
+        self._require_unwritten(compiled)
         return compiled.rows(execute(self._connection, compiled, values))
+
+    def expect_none(self, compiled: Compiled, values: Mapping[str, Any]) -> None:
+        """Keep a statement that is to find nothing."""
+        self._require_unwritten(compiled)
+        self._absent.append(Step(compiled, dict(values), 0))
 
     def write(
         self, statement: "Statement", compiled: Compiled, values: Mapping[str, Any], rows: int
     ) -> int:
         """Keep a statement that changes so many rows."""
-        if statement.needs_lock or not self._written.isdisjoint(compiled.tables):
+        if statement.needs_lock:
             raise NotDrafted
+        self._require_unwritten(compiled)
         self._written |= compiled.tables
-        self._writes[statement] = Change(compiled, dict(values), rows)
+        self._writes[statement] = Step(compiled, dict(values), rows)
         return rows
 
     def guard(self, statement: "Statement", values: Mapping[str, Any]) -> None:
@@ -85,16 +91,21 @@ class Draft:
         """Make all writes.
 
         Raises NotDrafted without any: what was only read may be outdated.
-        sqlalchemy.exc.DBAPIError if something is not as it was when it was read.
+        sqlalchemy.exc.DBAPIError if something is not as it was when it was read, or is there
+        against expectation.
         """
         if self._writes.keys() == self._guards:
             raise NotDrafted
-        execute_together(self._connection, list(self._writes.values()))
+        execute_together(self._connection, [*self._absent, *self._writes.values()])
 
     @property
     def dialect(self) -> Dialect:
         """The connection's."""
         return self._connection.dialect
+
+    def _require_unwritten(self, compiled: Compiled) -> None:
+        if not self._written.isdisjoint(compiled.tables):
+            raise NotDrafted
 
 
 # Within which the storages read and write.
@@ -127,6 +138,16 @@ class Statement:
         """Execute it and return the first row, None without any."""
         rows = self.rows(session, values)
         return rows[0] if rows else None
+
+    def rare(self, session: Session, values: Mapping[str, Any]) -> Row | None:
+        """Execute it and return the first row, which rarely is there.
+
+        A draft goes on as without one, and finds out at its end.
+        """
+        if isinstance(session, Draft):
+            session.expect_none(self._of(session.dialect), values)
+            return None
+        return self.first(session, values)
 
     def change(
         self, session: Session, values: Mapping[str, Any] = _NOTHING, *, rows: int = 1

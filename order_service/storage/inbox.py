@@ -17,11 +17,9 @@ _paid: Final = sa.select(orders.c.payment_id, orders.c.id).where(
 )
 _unapplied: Final = payment_inbox.c.applied_at.is_(None)
 
-_holds: Final = Statement(
-    sa.select(
-        sa.exists()
-        .where(payment_inbox.c.order_id == sa.bindparam("order_id"), _unapplied)
-        .label("holds")
+_of_order: Final = Statement(
+    sa.select(payment_inbox.c.payment_id).where(
+        payment_inbox.c.order_id == sa.bindparam("order_id"), _unapplied
     )
 )
 _insert: Final = insert_or_ignore(
@@ -91,8 +89,7 @@ class StoredInbox:
 
     def holds(self, order_id: str) -> bool:
         """Say whether there is one of this order."""
-        row = _holds.first(self._connection, {"order_id": order_id})
-        return row is not None and bool(row.holds)
+        return _of_order.rare(self._connection, {"order_id": order_id}) is not None
 
     def make_due(self, order_id: str) -> None:
         """Make the payments of an order that wait due now, as if they were new."""

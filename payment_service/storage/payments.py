@@ -137,8 +137,9 @@ class StoredPayments:
         return self.get(payment_id)
 
     def by_key(self, role: str, caller: str, key: str) -> PaymentRecord | None:
-        """Read the payment under a caller's key."""
-        return self._first(_by_key, role=role, caller=caller, key=key)
+        """Read the payment under a caller's key, which most of the time is new."""
+        row = _by_key.rare(self._connection, {"role": role, "caller": caller, "key": key})
+        return _record(row) if row else None
 
     def live(self, order_id: str) -> PaymentRecord | None:
         """Read the order's payment that is pending or succeeded."""

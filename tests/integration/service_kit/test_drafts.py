@@ -201,10 +201,14 @@ class TestWhatADraftCannotDo:
             lambda session: find.first(session, {"of_name": "ann"}),
             lambda session: session.execute(sa.select(accounts)),
             lambda session: (withdraw(session, 1, 30), find.first(session, {"of_name": "ann"})),
+            lambda session: (withdraw(session, 1, 30), find.rare(session, {"of_name": "bob"})),
             lambda session: (withdraw(session, 1, 30), withdraw(session, 2, 30)),
             lambda session: just_set.change(session, {"of_name": "ann", **new({"balance": 1})}),
         ],
-        ids=["only read", "Core", "read what it wrote", "write twice", "rely on a lock"],
+        ids=[
+            *("only read", "Core", "read what it wrote", "miss what it wrote", "write twice"),
+            "rely on a lock",
+        ],
     )
     def test_is_done_with_locks(self, database: Database, work: Callable[[Session], Any]) -> None:
         runs = Runs()
@@ -274,6 +278,46 @@ class TestWhatHasChangedMeanwhile:
 
         list(threads.map(one, range(40)))
         assert contents(database) == ({"ann": 60}, list(range(40)))
+
+
+def unless_bob_is_there(session: Session) -> int:
+    """Take 30 from Ann's account, or say what is in Bob's."""
+    bob = find.rare(session, {"of_name": "bob"})
+    return int(bob.balance) if bob else withdraw(session, 1, 30)
+
+
+def open_bob(session: Session) -> None:
+    add_account.change(session, new({"name": "bob", "balance": 7}))
+
+
+class TestWhatIsRarelyThere:
+    def test_is_not_looked_for(self, database: Database) -> None:
+        runs = Runs()
+        assert database.change(runs.of(unless_bob_is_there)) == 70
+        assert runs.kinds == [Draft]
+        assert contents(database) == ({"ann": 70}, [1])
+
+    def test_is_found_with_locks(self, database: Database) -> None:
+        database.transact(open_bob)
+        runs = Runs()
+        assert database.change(runs.of(unless_bob_is_there)) == 7
+        assert runs.kinds == [Draft, Connection]
+        assert contents(database) == ({"ann": 100, "bob": 7}, [])
+
+    def test_is_found_if_it_comes_meanwhile(self, database: Database) -> None:
+        runs = Runs()
+
+        def overtaken(session: Session) -> int:
+            left = unless_bob_is_there(session)
+            if isinstance(session, Draft):
+                database.transact(open_bob)
+            return left
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("service_kit.database._open", Never())
+            assert database.change(runs.of(overtaken)) == 7
+        assert runs.kinds == [Draft, Connection]
+        assert contents(database) == ({"ann": 100, "bob": 7}, [])
 
 
 class Never:
