@@ -10,6 +10,7 @@ import json
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_status import rpc_status
 
@@ -67,7 +69,8 @@ class Outcome:
     p50: float
     p99: float
     longest: float
-    came_back: int = 0
+    # By what they had been told.
+    came_back: Mapping[str, int] = field(default_factory=dict)
     wrong: int = 0
     examples: Sequence[str] = ()
     collected: Sequence[Sequence[Any]] = ()
@@ -130,8 +133,11 @@ def _grpc_call(load: Load, channels: Sequence[grpc.aio.Channel]) -> Call:
 
 
 def _has_advice(error: grpc.aio.AioRpcError) -> bool:
-    # What a call raises also has what is asked of a call here.
-    status = rpc_status.from_call(cast("grpc.Call", error))
+    try:
+        # What a call raises also has what is asked of a call here.
+        status = rpc_status.from_call(cast("grpc.Call", error))
+    except (ValueError, DecodeError):  # what came with it contradicts it, or is no status
+        return False
     return status is not None and any(each.Is(RetryInfo.DESCRIPTOR) for each in status.details)
 
 
@@ -171,14 +177,12 @@ async def _measure(load: Load, call: Call, ready: Callable[[], object]) -> Outco
     latencies: list[float] = []
     collected: list[list[Any]] = []
     wrong: list[str] = []
-    came_back = 0
+    came_back: Counter[str] = Counter()
 
     async def caller(numbers: Iterator[int]) -> None:
-        nonlocal came_back
         for number in numbers:
             began = time.perf_counter()
-            answer, times = await _patient(call, number)
-            came_back += times
+            answer = await _final(call, number, came_back)
             latencies.append(time.perf_counter() - began)
             if answer.code != load.code:
                 why = "" if answer.code == "OK" else f": {answer.read('')}"
@@ -215,16 +219,15 @@ async def _measure(load: Load, call: Call, ready: Callable[[], object]) -> Outco
     )
 
 
-async def _patient(call: Call, number: int) -> tuple[Answer, int]:
-    """Make a call, again while its answer says so. Return the last answer and how often again."""
+async def _final(call: Call, number: int, came_back: Counter[str]) -> Answer:
+    """Make a call, again while its answer says so, which is counted."""
     give_up_at = time.perf_counter() + _CALL_SECONDS
     answer = await call(number)
-    times = 0
     while answer.may_come_back and time.perf_counter() < give_up_at:
-        times += 1
+        came_back[answer.code] += 1
         await asyncio.sleep(_COME_BACK_SECONDS)
         answer = await call(number)
-    return answer, times
+    return answer
 
 
 def _percentile(values: Sequence[float], share: float) -> float:

@@ -102,7 +102,7 @@ def _add_round(case: Case, subject: Subject, series: Series, stage: Stage) -> No
         "p99_ms": outcome.p99 * _MILLISECONDS,
     }.items():
         series.values.setdefault(name, []).append(value)
-    series.came_back += outcome.came_back
+    series.came_back += sum(outcome.came_back.values())
 
 
 def check_rows(workload: Workload, calls: int, before: Rows, after: Rows) -> None:

@@ -29,6 +29,10 @@ SECRET: Final = "a secret of the measurements, which protects nothing"  # noqa: 
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.02
+_NO_PLACE: Final = "RESOURCE_EXHAUSTED"
+# Of the calls, so many may be told to come back for another reason than want of a place: an
+# overload makes a few wait too long for a connection or a row.
+_TROUBLE_MAX: Final = 0.02
 
 
 class Void(Exception):
@@ -296,6 +300,9 @@ def check_answers(load: Load, outcome: Outcome) -> None:
     """Raise Void unless every call was answered as it had to be."""
     if outcome.wrong:
         raise Void(f"{outcome.wrong} wrong answers of {load.method}: {outcome.examples}")
+    in_trouble = {code: n for code, n in outcome.came_back.items() if code != _NO_PLACE}
+    if sum(in_trouble.values()) > outcome.calls * _TROUBLE_MAX:
+        raise Void(f"too much trouble in {outcome.calls} calls of {load.method}: {in_trouble}")
     if (counted := len(load.bodies) - load.warm_up) != outcome.calls:
         raise Void(f"{outcome.calls} calls of {load.method} rather than {counted}")
 

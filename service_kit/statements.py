@@ -60,6 +60,7 @@ class Draft:
 
     def expect_none(self, compiled: Compiled, values: Mapping[str, Any]) -> None:
         """Keep a statement that is to find nothing."""
+        assert compiled.only_reads
         self._require_unwritten(compiled)
         self._absent.append(Step(compiled, dict(values), 0))
 
@@ -142,7 +143,7 @@ class Statement:
     def rare(self, session: Session, values: Mapping[str, Any]) -> Row | None:
         """Execute it and return the first row, which rarely is there.
 
-        A draft goes on as without one, and finds out at its end.
+        A draft goes on as if there were none, and finds out at its end.
         """
         if isinstance(session, Draft):
             session.expect_none(self._of(session.dialect), values)

@@ -88,7 +88,7 @@ class StoredInbox:
         self._update(payment_id, due_at=None, attempts=one_less(payment_inbox.c.attempts))
 
     def holds(self, order_id: str) -> bool:
-        """Say whether there is one of this order."""
+        """Say whether there is one of this order. A draft takes it that there is none."""
         return _of_order.rare(self._connection, {"order_id": order_id}) is not None
 
     def make_due(self, order_id: str) -> None:

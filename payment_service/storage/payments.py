@@ -137,7 +137,7 @@ class StoredPayments:
         return self.get(payment_id)
 
     def by_key(self, role: str, caller: str, key: str) -> PaymentRecord | None:
-        """Read the payment under a caller's key, which most of the time is new."""
+        """Read the payment under a caller's key. A draft takes the key to be new."""
         row = _by_key.rare(self._connection, {"role": role, "caller": caller, "key": key})
         return _record(row) if row else None
 

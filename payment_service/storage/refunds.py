@@ -68,7 +68,7 @@ class StoredRefunds:
         return self._first(_by_id, refund_id=refund_id)
 
     def by_key(self, role: str, caller: str, key: str) -> RefundRecord | None:
-        """Read the refund under a caller's key, which most of the time is new."""
+        """Read the refund under a caller's key. A draft takes the key to be new."""
         row = _by_key.rare(self._connection, {"role": role, "caller": caller, "key": key})
         return _record(row) if row else None
 

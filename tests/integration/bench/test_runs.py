@@ -99,7 +99,14 @@ def test_who_is_told_to_come_back_does_and_is_counted(tmp_path: Path) -> None:
         outcome = outcome_of(load)
         check_answers(load, outcome)
         check_rows(CreateOrder(), CALLS, before, rows_of(CreateOrder(), subject))
-    assert outcome.came_back
+    assert set(outcome.came_back) == {"RESOURCE_EXHAUSTED"}
+
+
+def test_too_much_trouble_makes_a_run_void(subject: Subject) -> None:
+    load = CreateOrder().load(subject, [], CALLS)
+    outcome = replace(outcome_of(load), came_back={"RESOURCE_EXHAUSTED": 9, "UNAVAILABLE": 1})
+    with pytest.raises(Void, match="UNAVAILABLE"):
+        check_answers(load, outcome)
 
 
 def test_a_call_that_was_not_made_makes_a_run_void(subject: Subject) -> None:

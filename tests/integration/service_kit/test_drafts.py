@@ -291,7 +291,7 @@ def open_bob(session: Session) -> None:
 
 
 class TestWhatIsRarelyThere:
-    def test_is_not_looked_for(self, database: Database) -> None:
+    def test_costs_no_lock_if_it_is_not_there(self, database: Database) -> None:
         runs = Runs()
         assert database.change(runs.of(unless_bob_is_there)) == 70
         assert runs.kinds == [Draft]
@@ -299,9 +299,14 @@ class TestWhatIsRarelyThere:
 
     def test_is_found_with_locks(self, database: Database) -> None:
         database.transact(open_bob)
-        runs = Runs()
-        assert database.change(runs.of(unless_bob_is_there)) == 7
-        assert runs.kinds == [Draft, Connection]
+        seen = []
+
+        def look(session: Session) -> int:
+            seen.append((type(session), find.rare(session, {"of_name": "bob"}) is not None))
+            return unless_bob_is_there(session)
+
+        assert database.change(look) == 7
+        assert seen == [(Draft, False), (Connection, True)]
         assert contents(database) == ({"ann": 100, "bob": 7}, [])
 
     def test_is_found_if_it_comes_meanwhile(self, database: Database) -> None:
