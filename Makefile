@@ -162,7 +162,7 @@ bandit: setup ## Holes that bandit knows, of medium severity or worse
 security: lint bandit .venv-security/.installed ## Look for holes: ruff's S rules, bandit, and our own rules for semgrep
 	@python -m bandit --quiet --configfile pyproject.toml --severity-level high -r tests
 	@python -m security.house_rules $(CODE)
-	@python -m pytest -q tests/security
+	@python -m pytest -q -n $(JOBS) tests/security
 
 .PHONY: vulnerabilities
 vulnerabilities: .venv-security/.installed ## Ask the public databases what is known of every locked version (needs the internet)
@@ -175,9 +175,18 @@ sbom: .venv-security/.installed ## Write what the services are made of into buil
 
 ##@ Tests
 
+# Tests of the parts, which are close to the code. The others call whole services, which are slower
+# while their lines are counted.
+PARTS := tests/unit tests/integration tests/contract
+
 .PHONY: test
-test: setup ## Run all tests and require 95 % branch coverage
-	@python -m pytest -n $(JOBS) $(or $(ARGS),--ignore=tests/faults --cov --cov-report=)
+test: setup ## Run all tests; those of the parts have to cover 95 % of the branches
+ifeq ($(ARGS),)
+	@python -m pytest -n $(JOBS) $(PARTS) --cov --cov-report=
+	@python -m pytest -n $(JOBS) tests $(addprefix --ignore=,$(PARTS) tests/faults)
+else
+	@python -m pytest -n $(JOBS) $(ARGS)
+endif
 
 .PHONY: faults
 faults: setup ## Attack running services the way reality does, and check that no money is lost

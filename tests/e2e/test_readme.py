@@ -32,7 +32,7 @@ class TestFirstScreen:
         assert re.fullmatch(
             r"```console\n\$ make test\n…\n"
             r"Required test coverage of 95(\.0)?% reached\. Total coverage: \d+(\.\d+)?%\n"
-            r"=+ \d+ passed(, \d+ \w+)* in [\d.]+s( \([\d:]+\))? =+\n```\n",
+            r"(=+ \d+ passed(, \d+ \w+)* in [\d.]+s( \([\d:]+\))? =+\n){2}```\n",
             section(PAGE, "make test"),
         )
 

@@ -65,6 +65,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_BEGAN] = time.time()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes minutes: in the end one process would be left alone with it."""
+    items.sort(key=lambda item: item.get_closest_marker("takes_minutes") is None)
+
+
 @pytest.fixture(scope="session")
 def figures(pytestconfig: pytest.Config) -> Iterator[Figures]:
     """Counts what the tests of this process do."""

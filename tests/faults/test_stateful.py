@@ -36,7 +36,7 @@ from tests.faults.size import sized
 from tests.system.checkouts import BOTH, Checkouts
 
 STEPS: Final = 50
-EXAMPLES: Final = 270
+EXAMPLES: Final = 240
 
 
 def weighted(choices: Mapping[Any, int]) -> st.SearchStrategy[Any]:
@@ -376,8 +376,11 @@ def test_a_refund_that_only_a_worker_has_asked_for_is_given_once(
 _PHASES: Final = set(Phase) if sized(100) == 100 else set(Phase) - {Phase.shrink}
 
 
-# The services' threads draw from it too, for the pauses that they advise, while a strategy draws.
-@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+@pytest.mark.takes_minutes
+@pytest.mark.filterwarnings(
+    # Threads of the services draw from it meanwhile, for the pauses that they advise.
+    "ignore:Do not use the `random` module inside strategies"
+)
 def test_any_calls_in_any_order(
     standing: tuple[str, Checkout], figures: Figures, seed: int
 ) -> None:
