@@ -24,6 +24,7 @@ from tests.system.watching import (
     lines_of_streams,
     opened_again,
     stored_sequences,
+    until_nobody_watches,
     watching,
     within,
 )
@@ -37,6 +38,7 @@ THREADS = 8
 @contextmanager
 def slow_readers(checkout: Checkout, count: int) -> Iterator[list[tuple[StalledLine, Responses]]]:
     """Watchers, each on a connection of its own, that stop reading once they are served."""
+    until_nobody_watches(checkout)
     after = last_sequence(checkout)
     with ExitStack() as stack:
         readers = []

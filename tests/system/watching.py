@@ -82,13 +82,17 @@ def watching(
         yield watcher, stream
 
 
+def until_nobody_watches(checkout: Checkout) -> None:
+    """Wait for the streams of an earlier test, which may be just about to end and have to."""
+    eventually(lambda: not checkout.order_server._streams.any_is_open, seconds=5)
+
+
 @contextmanager
 def as_many_as_are_served(
     checkout: Checkout, client: Client | None = None
 ) -> Iterator[list[Responses]]:
     """Open every stream that the server keeps, from the end of the history on."""
-    # Those of an earlier test may be just about to end, but they have to.
-    eventually(lambda: not checkout.order_server._streams.any_is_open, seconds=5)
+    until_nobody_watches(checkout)
     after = last_sequence(checkout)
     with ExitStack() as watchers:
         yield [
