@@ -212,7 +212,7 @@ async def _measure(load: Load, call: Call, ready: Callable[[], object]) -> Outco
         p50=_percentile(latencies, 0.5),
         p99=_percentile(latencies, 0.99),
         longest=latencies[-1],
-        came_back=came_back,
+        came_back=dict(came_back),
         wrong=len(wrong),
         examples=wrong[:_WRONG_SHOWN],
         collected=[values for _, *values in sorted(collected)],

@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 import grpc
@@ -111,6 +113,8 @@ class TestALoad:
         assert sorted(answering.asked) == ["a", "b"]
         assert (outcome.calls, outcome.wrong) == (2, 0)
         assert outcome.came_back == {"RESOURCE_EXHAUSTED": 1, "UNAVAILABLE": 1}
+        # That is how it gets out of the process that has made the calls.
+        assert Outcome(**json.loads(json.dumps(asdict(outcome)))) == outcome
 
     def test_collects_what_is_asked_for_in_the_order_of_the_calls(
         self, answering: Answering
