@@ -24,6 +24,7 @@ from tests.system.watching import (
     lines_of_streams,
     opened_again,
     stored_sequences,
+    trace_id_of,
     until_nobody_watches,
     watching,
     within,
@@ -187,22 +188,26 @@ class TestAReaderThatDoesNotRead:
             reader.take_heartbeat(slow)
             assert reader.sequences == other.sequences
             slow.cancel()
-            # Beside them there may be a late line of a stream of an earlier test.
-            wait_until(lambda: [e["entries"] for e in lines_of_streams(log)].count(MANY + 3) == 2)
+            trace_ids = [trace_id_of(slow), trace_id_of(stream)]
+            wait_until(lambda: len(lines_of_streams(log, trace_ids)) == 2)
+            lines = lines_of_streams(log, trace_ids)
+            assert [line["entries"] for line in lines] == [MANY + 3] * 2
 
     def test_is_not_written_for_ahead(self, checkouts: Checkouts, database: str) -> None:
         """What it does not take is left in the database: 10,000 entries are 2 MB of messages."""
         with (
             captured_log() as log,
             checkouts.running(database, order_threads=THREADS) as checkout,
-            slow_readers(checkout, 1) as [(line, _)],
+            slow_readers(checkout, 1) as [(line, slow)],
         ):
             add_entries(checkout, checkout.place().id, MANY)
             with watching(checkout, after=last_sequence(checkout) - MANY) as (other, stream):
                 other.take_entries(stream, MANY)
             line.close()
-            wait_until(lambda: len(lines_of_streams(log)) == 2)
-            assert min(line["entries"] for line in lines_of_streams(log)) < MANY / 4
+            trace_ids = [trace_id_of(slow)]
+            wait_until(lambda: bool(lines_of_streams(log, trace_ids)))
+            [end] = lines_of_streams(log, trace_ids)
+            assert end["entries"] < MANY / 4
 
     def test_does_not_hold_the_drain(self, checkouts: Checkouts, database: str) -> None:
         with (
@@ -269,8 +274,9 @@ class TestAStreamWhoseDatabaseFails:
                 for stream in streams:
                     with refused(code, reason) as refusal:
                         list(stream)
-                    assert refusal.trailers["x-trace-id"] == stream.initial_metadata()["x-trace-id"]
-            assert {line["reason"] for line in lines_of_streams(log)} == {reason}
+                    assert refusal.trailers["x-trace-id"] == trace_id_of(stream)
+            lines = lines_of_streams(log, [trace_id_of(stream) for stream in streams])
+            assert [line["reason"] for line in lines] == [reason] * len(streams)
 
 
 def break_it(checkout: Checkout, fault: str) -> None:

@@ -1,7 +1,6 @@
 """What is written down and counted of a stream."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import grpc
 import pytest
@@ -13,7 +12,7 @@ from tests.client import ALICE, SHOP, Caller
 from tests.system.checkouts import Checkouts
 from tests.system.metrics import calls, orders
 from tests.system.simultaneously import wait_until
-from tests.system.watching import lines_of_streams, watching
+from tests.system.watching import lines_of_streams, trace_id_of, watching
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +29,6 @@ def checkout(checkouts: Checkouts, log: CapturedLog) -> Iterator[Checkout]:
         yield running
 
 
-def lines_of(log: CapturedLog, trace_id: str) -> list[dict[str, Any]]:
-    return [line for line in lines_of_streams(log) if line["trace_id"] == trace_id]
-
-
 @pytest.mark.requirement("FR-232")
 class TestAStreamsLogLine:
     def test_is_written_once_at_its_end_and_says_how_many_entries_were_sent(
@@ -45,10 +40,10 @@ class TestAStreamsLogLine:
         with watching(checkout, order_id=order.id, client=client) as (watcher, stream):
             watcher.take_entries(stream, 3)
             watcher.take_heartbeat(stream)
-            assert stream.initial_metadata()["x-trace-id"] == trace_id
-            assert lines_of(log, trace_id) == []
-        wait_until(lambda: lines_of(log, trace_id) != [])
-        [line] = lines_of(log, trace_id)
+            assert trace_id_of(stream) == trace_id
+            assert lines_of_streams(log, [trace_id]) == []
+        wait_until(lambda: lines_of_streams(log, [trace_id]) != [])
+        [line] = lines_of_streams(log, [trace_id])
         assert (line["code"], line["reason"], line["entries"]) == ("CANCELLED", "", 3)
         assert (line["caller"], line["role"], line["on_behalf_of"]) == (
             "shop-backend",
@@ -74,7 +69,7 @@ class TestAStreamsLogLine:
         client = checkout.orders(caller.with_metadata(("x-trace-id", trace_id)))
         with pytest.raises(grpc.RpcError):
             client.send("WatchOrderEvents", body)
-        [line] = lines_of(log, trace_id)
+        [line] = lines_of_streams(log, [trace_id])
         assert (line["reason"], line["entries"]) == (reason, 0)
 
     @pytest.mark.requirement("FR-250")

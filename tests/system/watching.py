@@ -1,7 +1,7 @@
 """Watching the order history: what a watcher has dealt with, and histories to watch."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
@@ -131,10 +131,19 @@ def stored_sequences(database: Database) -> list[int]:
     return list(database.read(lambda connection: connection.execute(query).scalars().all()))
 
 
-def lines_of_streams(log: CapturedLog) -> list[dict[str, Any]]:
-    """What was logged of streams that are over."""
+def trace_id_of(stream: Responses) -> str:
+    """The trace id of its call."""
+    return str(stream.initial_metadata()["x-trace-id"])
+
+
+def lines_of_streams(log: CapturedLog, trace_ids: Collection[str]) -> list[dict[str, Any]]:
+    """What was logged of those of these streams that are over.
+
+    A stream of an earlier test may end in the log of this one.
+    """
     method = f"/{ORDER_SERVICE_NAME}/WatchOrderEvents"
-    return [line for line in log.lines("rpc") if line["method"] == method]
+    lines = [line for line in log.lines("rpc") if line["method"] == method]
+    return [line for line in lines if line["trace_id"] in trace_ids]
 
 
 @contextmanager
