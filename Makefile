@@ -9,8 +9,8 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 
 # The interpreter the environment is made with: make setup PYTHON=python3.13
 PYTHON ?= python3
-# Processes of the test run: one more than there are processors, for many tests wait for something.
-JOBS ?= $(shell "$(PYTHON)" -c 'import os; print((os.cpu_count() or 1) + 1)')
+# Processes of the test run; how many "logical" is says tests/conftest.py.
+JOBS ?= logical
 # How long make soak and make fuzz go on.
 MINUTES ?=
 # Anything: with certificates and tokens.
